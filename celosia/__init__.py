@@ -1,0 +1,1 @@
+"""Celosia: integer-only Transformer encoder accelerators, generated, verified and run from Python."""

@@ -1,0 +1,1 @@
+"""Configuration to Verilog, C header and documents; the named configurations."""

@@ -1,0 +1,1 @@
+"""Synthesizable Amaranth components, the configuration, the instruction set and the register map."""

@@ -1,0 +1,138 @@
+"""The control and status registers: the one definition that the AXI4-Lite block, the driver, the C header and the
+documents are made from."""
+
+from dataclasses import dataclass
+
+from amaranth.lib import enum
+
+__all__ = ["ACCELERATOR_ID", "COUNTERS", "REGISTERS", "VERSION", "Access", "Bits", "ErrorCause", "Register", "register"]
+
+#: Reads as the ASCII characters "CELO".
+ACCELERATOR_ID = 0x43454C4F
+#: Major << 16 | minor of the register map and instruction set.
+VERSION = 0x0001_0000
+
+
+class Access(enum.Enum):
+    """How the host may use a register."""
+
+    READ = "read-only"
+    WRITE = "read-write"
+    COMMAND = "write-only; a one starts the action"
+
+
+class ErrorCause(enum.Enum, shape=8):
+    """Why a program stopped."""
+
+    NONE = 0
+    ILLEGAL_INSTRUCTION = 1
+    FETCH_OUTSIDE_WINDOW = 2
+    FETCH_BUS_ERROR = 3
+    LOAD_OUTSIDE_WINDOW = 4
+    LOAD_BUS_ERROR = 5
+    STORE_OUTSIDE_WINDOW = 6
+    STORE_BUS_ERROR = 7
+    SEMAPHORE_OVERFLOW = 8
+    WATCHDOG = 9
+
+
+@dataclass(frozen=True)
+class Bits:
+    """A field of a register: name, lowest bit, width, meaning."""
+
+    name: str
+    offset: int
+    width: int
+    doc: str
+
+
+@dataclass(frozen=True)
+class Register:
+    """A 32-bit register at byte ``offset``; without ``bits`` it is one number."""
+
+    name: str
+    offset: int
+    access: Access
+    doc: str
+    bits: tuple[Bits, ...] = ()
+
+
+#: The counters (48 bits, cleared by a start, stopped by the end): name and what is counted.
+COUNTERS: tuple[tuple[str, str], ...] = (
+    ("cycles", "cycles from doorbell to end"),
+    ("instructions", "instructions fetched"),
+    ("read_bytes", "bytes read from DRAM"),
+    ("write_bytes", "bytes written to DRAM"),
+    ("array_active", "cycles in which a row of A entered the array"),
+    ("load_busy", "cycles in which the load engine had an instruction under way"),
+    ("store_busy", "cycles in which the store engine had an instruction under way"),
+    ("matmul_busy", "cycles in which the matmul engine had an instruction under way"),
+    ("vector_busy", "cycles in which the vector engine had an instruction under way"),
+    ("load_wait", "cycles in which the load engine waited for a semaphore"),
+    ("store_wait", "cycles in which the store engine waited for a semaphore"),
+    ("matmul_wait", "cycles in which the matmul engine waited for a semaphore"),
+    ("vector_wait", "cycles in which the vector engine waited for a semaphore"),
+    ("matmul_tile_stall", "cycles in which the array waited for a B tile"),
+    ("matmul_conflict", "cycles in which the matmul engine lost a scratchpad bank or an accumulator half"),
+    ("vector_conflict", "cycles in which the vector engine lost a scratchpad bank or an accumulator half"),
+)
+
+
+def _registers() -> tuple[Register, ...]:
+    read, write, command = Access.READ, Access.WRITE, Access.COMMAND
+    specs: list[tuple[str, Access, str, tuple[Bits, ...]]] = [
+        ("id", read, "ACCELERATOR_ID", ()),
+        ("version", read, "major and minor version of register map and instruction set",
+         (Bits("minor", 0, 16, "minor"), Bits("major", 16, 16, "major"))),
+        ("config_array", read, "shape of the array and the vector engine",
+         (Bits("rows", 0, 8, "rows"), Bits("cols", 8, 8, "cols"), Bits("lanes", 16, 8, "lanes"),
+          Bits("bus_bytes", 24, 8, "bytes in a beat"))),
+        ("config_memory", read, "memories",
+         (Bits("scratchpad_kib", 0, 12, "KiB"), Bits("accumulator_kib", 12, 12, "KiB"),
+          Bits("scratchpad_banks", 24, 8, "banks"))),
+        ("config_limits", read, "limits",
+         (Bits("row_entries", 0, 12, "row table entries"), Bits("queue_depth", 12, 8, "instructions in a queue"),
+          Bits("address_bits", 20, 8, "width of an AXI4 address"))),
+        ("config_sizes", read, "largest sizes, as binary logarithms",
+         (Bits("max_k_log2", 0, 8, "longest reduction"), Bits("max_n_log2", 8, 8, "widest LayerNorm row"),
+          Bits("max_tokens_log2", 16, 8, "longest sequence"),
+          Bits("outstanding_reads", 24, 8, "read bursts in flight"))),
+        ("control", command, "commands",
+         (Bits("start", 0, 1, "run the program; ignored while one runs"),
+          Bits("reset", 1, 1, "soft reset: stops and clears everything but the registers that are read-write"))),
+        ("status", read, "state",
+         (Bits("busy", 0, 1, "a program runs"), Bits("done", 1, 1, "a program has ended without error"),
+          Bits("error", 2, 1, "a program has stopped with an error; a soft reset clears it"),
+          Bits("cause", 8, 8, "ErrorCause"))),
+        ("interrupt", write, "interrupt",
+         (Bits("enable", 0, 1, "raise the line while done or error is set"),
+          Bits("acknowledge", 1, 1, "write one: lower the line until the next end; reads zero"))),
+        ("program_low", write, "DRAM byte address of the program, bits 31 to 0; a multiple of the bus width", ()),
+        ("program_high", write, "bits 47 to 32", ()),
+        ("window_base_low", write, "lowest DRAM byte address that may be touched, bits 31 to 0", ()),
+        ("window_base_high", write, "bits 47 to 32", ()),
+        ("window_limit_low", write, "first DRAM byte address above the window, bits 31 to 0", ()),
+        ("window_limit_high", write, "bits 47 to 32", ()),
+        ("watchdog", write, "cycles without any engine finishing an instruction after which the program is "
+         "stopped; 0 turns it off", ()),
+        ("error_address_low", read, "DRAM byte address of the instruction that failed, bits 31 to 0", ()),
+        ("error_address_high", read, "bits 47 to 32", ()),
+    ]
+    registers = [Register(name, 4 * i, access, doc, bits) for i, (name, access, doc, bits) in enumerate(specs)]
+    offset = 0x80
+    for name, doc in COUNTERS:
+        registers.append(Register(f"{name}_low", offset, read, f"{doc}, bits 31 to 0", ()))
+        registers.append(Register(f"{name}_high", offset + 4, read, "bits 47 to 32", ()))
+        offset += 8
+    return tuple(registers)
+
+
+REGISTERS = _registers()
+
+
+def register(name: str) -> Register:
+    """The register called ``name``; raises ``KeyError`` when there is none."""
+    for candidate in REGISTERS:
+        if candidate.name == name:
+            return candidate
+    raise KeyError(name)

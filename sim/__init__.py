@@ -1,0 +1,1 @@
+"""Golden kernels, the Verilated model and its memory."""

@@ -1,0 +1,1 @@
+"""Golden kernels: bit-exact NumPy, following `docs/numerics.md`."""

@@ -1,0 +1,104 @@
+"""The integers of a quantised encoder layer: what the quantiser makes and the golden encoder and the compiler take."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FirstParameters", "QuantisedEncoder", "QuantisedLayer", "RowParameters", "ScalarParameters",
+           "SecondParameters"]
+
+Int8 = NDArray[np.int8]
+Int32 = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class FirstParameters:
+    """First records of N columns: ``bias`` int32 [N], ``multiplier`` uint16 [N], ``shift`` uint8 [N] (1 to 47),
+    ``zero_point`` int8 [N]."""
+
+    bias: Int32
+    multiplier: NDArray[np.uint16]
+    shift: NDArray[np.uint8]
+    zero_point: Int8
+
+
+@dataclass(frozen=True)
+class SecondParameters:
+    """Second records of N columns: ``offset`` int32 [N], ``multiplier`` int16 [N], ``shift`` uint8 [N] (1 to 31),
+    ``zero_point`` int8 [N]."""
+
+    offset: Int32
+    multiplier: NDArray[np.int16]
+    shift: NDArray[np.uint8]
+    zero_point: Int8
+
+
+@dataclass(frozen=True)
+class RowParameters:
+    """Row records of N rows: ``multiplier`` uint16 [N], ``shift`` uint8 [N] (1 to 47)."""
+
+    multiplier: NDArray[np.uint16]
+    shift: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ScalarParameters:
+    """One mantissa (unsigned 16 bits) and shift (1 to 47)."""
+
+    multiplier: int
+    shift: int
+
+
+@dataclass(frozen=True)
+class QuantisedLayer:
+    """One post-LayerNorm encoder layer; d hidden, f FFN width. Weights are int8 [out, in] within +-127.
+
+    Notes
+    -----
+    Key and value have no bias: the softmax ignores a key bias, and a value bias is folded into ``output.bias``.
+    """
+
+    query_weight: Int8  # [d, d]
+    query: FirstParameters  # d; zero points 0
+    key_weight: Int8  # [d, d]
+    key: FirstParameters  # d; biases and zero points 0
+    score: ScalarParameters  # maps a score difference to log2 units with 8 fraction bits
+    value_weight: Int8  # [d, d]
+    value: RowParameters  # d
+    context: SecondParameters  # d: the attention output
+    output_weight: Int8  # [d, d]
+    output: FirstParameters  # d: to the int16 grid of the residual sum
+    output_residual: SecondParameters  # d: the layer's input to the same grid
+    attention_norm: SecondParameters  # d
+    ffn_in_weight: Int8  # [f, d]
+    ffn_in: FirstParameters  # f: to 8 fraction bits
+    gelu: SecondParameters  # f
+    ffn_out_weight: Int8  # [d, f]
+    ffn_out: FirstParameters  # d
+    ffn_residual: SecondParameters  # d
+    output_norm: SecondParameters  # d
+
+
+@dataclass(frozen=True)
+class QuantisedEncoder:
+    """A stack of layers with its input and output scales.
+
+    ``input_scale`` and ``output_scale`` are float [d]: real = int8 * scale, per channel. The input of layer
+    i + 1 is the int8 output of layer i.
+    """
+
+    heads: int
+    layers: tuple[QuantisedLayer, ...]
+    input_scale: NDArray[np.float64]
+    output_scale: NDArray[np.float64]
+
+    @property
+    def hidden(self) -> int:
+        """Width of the residual stream."""
+        return int(self.layers[0].query_weight.shape[0])
+
+    @property
+    def ffn(self) -> int:
+        """Width of the feed-forward network."""
+        return int(self.layers[0].ffn_in_weight.shape[0])

@@ -1,0 +1,1 @@
+"""FPGA flows and formal proofs."""
