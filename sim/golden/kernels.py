@@ -1,0 +1,223 @@
+"""Every operation of the accelerator in exact integers, in the words of ``docs/numerics.md``.
+
+Arguments may be of any integer type; everything is computed in int64, which holds every intermediate exactly.
+Matrices are [M, N]: rows of tokens, columns of channels (or of keys, in a softmax).
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .parameters import FirstParameters, Int8, Int32, RowParameters, ScalarParameters, SecondParameters
+from .tables import (
+    EXP_BASE,
+    EXP_SLOPE,
+    GELU_BASE,
+    GELU_SLOPE,
+    RECIPROCAL_BASE,
+    RECIPROCAL_DROP,
+    RSQRT_BASE,
+    RSQRT_DROP,
+)
+
+__all__ = ["attention_output", "exponential", "fit_multiplier", "gelu", "gelu_fixed", "layer_norm",
+           "layer_norm_statistics", "matmul", "mean_scalar", "reciprocal", "reciprocal_square_root",
+           "requantise", "residual", "row_maximum", "row_requantise", "saturate", "scale1", "scale2",
+           "shift_round", "softmax_numerators"]
+
+Int16 = NDArray[np.int16]
+Int64 = NDArray[np.int64]
+UInt8 = NDArray[np.uint8]
+
+
+def _wide(x: ArrayLike) -> Int64:
+    return np.asarray(x).astype(np.int64)
+
+
+def _column(x: ArrayLike) -> Int64:
+    return _wide(x)[:, np.newaxis]
+
+
+def shift_round(x: ArrayLike, s: ArrayLike) -> Int64:
+    """``x / 2**s`` rounded to nearest, ties towards plus infinity; ``s = 0`` leaves x as it is."""
+    shift = _wide(s)
+    return (_wide(x) + ((np.int64(1) << shift) >> 1)) >> shift
+
+
+def saturate(x: ArrayLike, bits: int) -> Int64:
+    """Clamp to the signed range of ``bits`` bits."""
+    return np.clip(_wide(x), -(1 << bits - 1), (1 << bits - 1) - 1)
+
+
+def scale1(x: ArrayLike, multiplier: ArrayLike, shift: ArrayLike) -> Int64:
+    """First scaling: x 33 bits, multiplier unsigned 16 bits, shift 1 to 47; the result has 18 bits."""
+    return saturate(shift_round(_wide(x) * _wide(multiplier), shift), 18)
+
+
+def scale2(x: ArrayLike, offset: ArrayLike, multiplier: ArrayLike, shift: ArrayLike) -> Int64:
+    """Second scaling: x 18 bits, offset 32, multiplier signed 16, shift 1 to 31; the result has 18 bits."""
+    return saturate(shift_round(_wide(x) * _wide(multiplier) + _wide(offset), shift), 18)
+
+
+def matmul(a: NDArray[np.int8] | NDArray[np.uint8], b: Int8) -> Int32:
+    """C[m, n] = sum_k A[m, k] * B[n, k]: a int8 or uint8 [M, K], b int8 [N, K].
+
+    A floating-point product of integers is exact while every sum stays below the width of the mantissa.
+
+    Raises
+    ------
+    ValueError
+        When the shapes don't fit each other, or K is above 65536, where an int32 could overflow.
+    """
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f"a and b must be [M, K] and [N, K], not {list(a.shape)} and {list(b.shape)}")
+    if a.shape[1] > 65536:
+        raise ValueError(f"K must be at most 65536, not {a.shape[1]}")
+    largest = a.shape[1] * (255 if a.dtype == np.uint8 else 128) * 128
+    exact = np.float32 if largest <= 2**24 else np.float64
+    return (a.astype(exact) @ b.astype(exact).T).astype(np.int32)
+
+
+def _first(acc: ArrayLike, first: FirstParameters) -> Int64:
+    return scale1(_wide(acc) + _wide(first.bias), first.multiplier, first.shift)
+
+
+def _second(x: ArrayLike, second: SecondParameters) -> Int64:
+    return scale2(x, second.offset, second.multiplier, second.shift)
+
+
+def _int8(x: Int64) -> Int8:
+    return saturate(x, 8).astype(np.int8)
+
+
+def requantise(acc: ArrayLike, first: FirstParameters) -> Int8:
+    """Accumulators [M, N] to int8, by column."""
+    return _int8(_first(acc, first) + _wide(first.zero_point))
+
+
+def row_requantise(acc: ArrayLike, rows: RowParameters) -> Int8:
+    """Accumulators [M, N] to int8, by row."""
+    return _int8(scale1(acc, _column(rows.multiplier), _column(rows.shift)))
+
+
+def gelu_fixed(x: ArrayLike) -> Int64:
+    """GELU of x (16 bits, 8 fraction bits) with 10 fraction bits: max(x, 0) - d(|x|)."""
+    x = _wide(x)
+    a = np.abs(x)
+    i, r = np.minimum(a >> 5, 31), a & 31
+    d = np.where(a >= 1024, 0, (GELU_BASE[i] + GELU_SLOPE[i] * r + 32) >> 6)
+    return (np.maximum(x, 0) << 2) - d
+
+
+def gelu(acc: ArrayLike, first: FirstParameters, second: SecondParameters) -> Int8:
+    """Accumulators [M, N] through GELU to int8, by column."""
+    x = saturate(_first(acc, first), 16)
+    return _int8(_second(gelu_fixed(x), second) + _wide(second.zero_point))
+
+
+def row_maximum(acc: ArrayLike, mask: ArrayLike) -> Int32:
+    """Largest score of each row over the columns where ``mask`` (bool [N]) is true; -2**31 without any."""
+    return np.where(np.asarray(mask, dtype=bool), _wide(acc), -(2**31)).max(axis=1).astype(np.int32)
+
+
+def exponential(u: ArrayLike) -> UInt8:
+    """255 * 2**-(u / 256), rounded, for u from 0 to 4095."""
+    u = _wide(u)
+    i, r, n = u >> 3 & 31, u & 7, u >> 8
+    return shift_round(EXP_BASE[i] - EXP_SLOPE[i] * r, 10 + n).astype(np.uint8)
+
+
+def softmax_numerators(
+    acc: ArrayLike, mask: ArrayLike, scalar: ScalarParameters, top: ArrayLike | None = None
+) -> tuple[UInt8, Int64]:
+    """Numerators e [M, N] of scores [M, N], and their sums Z [M].
+
+    ``mask`` is bool [N] (true: takes part); ``scalar`` maps a difference of scores to log2 units with
+    8 fraction bits; ``top`` [M] is the maximum of each row, found here unless given.
+    """
+    top = row_maximum(acc, mask) if top is None else top
+    u = np.clip(scale1(_column(top) - _wide(acc), scalar.multiplier, scalar.shift), 0, 4095)
+    e = np.where(np.asarray(mask, dtype=bool), exponential(u), np.uint8(0))
+    return e, e.sum(axis=1, dtype=np.int64)
+
+
+def _floor_log2(x: Int64) -> Int64:
+    return np.frexp(x.astype(np.float64))[1].astype(np.int64) - 1  # exact: x is below 2**53
+
+
+def _interpolate(base: Int64, drop: Int64, r: Int64) -> Int64:
+    return (base - (drop * r >> 8) + 8) >> 4
+
+
+def reciprocal(total: ArrayLike) -> tuple[Int64, Int64]:
+    """(m, s) for which ``scale1(a, m, s)`` is a / total with 9 fraction bits; total < 2**20, 0 counts as 1."""
+    z = np.maximum(_wide(total), 1)
+    k = _floor_log2(z)
+    t = (z << 20 - k) - 2**20
+    i, r = t >> 14, t >> 6 & 255
+    return _interpolate(RECIPROCAL_BASE[i], RECIPROCAL_DROP[i], r), k + 6
+
+
+def reciprocal_square_root(v: ArrayLike) -> tuple[Int64, Int64]:
+    """(m, s) for which ``scale1(a, m, s)`` is a / sqrt(v) with 17 fraction bits; v from 64 to 2**52."""
+    v = _wide(v)
+    k = _floor_log2(v)
+    t = (v << np.maximum(20 - k, 0) >> np.maximum(k - 20, 0)) - 2**20
+    h, odd = k >> 1, k & 1
+    i, r = 32 * odd + (t >> 15), t >> 7 & 255
+    return _interpolate(RSQRT_BASE[i], RSQRT_DROP[i], r), h - 2
+
+
+def attention_output(acc: ArrayLike, total: ArrayLike, second: SecondParameters) -> Int8:
+    """Sums of numerators times values [M, N], divided by the row's total [M], to int8 by column."""
+    m, s = reciprocal(total)
+    a = scale1(acc, _column(m), _column(s))
+    return _int8(_second(a, second) + _wide(second.zero_point))
+
+
+def residual(acc: ArrayLike, first: FirstParameters, x8: ArrayLike, second: SecondParameters) -> Int16:
+    """Accumulators [M, N] plus the residual operand (int8 [M, N]), on one 16-bit grid."""
+    return saturate(_first(acc, first) + _second(x8, second), 16).astype(np.int16)
+
+
+def layer_norm_statistics(h: ArrayLike, scalar: ScalarParameters) -> tuple[Int64, Int64, Int64]:
+    """Mean, and (m, s) of 1 / sqrt(V), of each row of h (16 bits [M, N]); ``scalar`` is 256 / N."""
+    h = _wide(h)
+    s1, s2 = h.sum(axis=1), (h * h).sum(axis=1)
+    mean8 = shift_round(s1 * scalar.multiplier, scalar.shift)
+    v = np.maximum(s2 - shift_round(mean8 * s1, 8), 64)
+    return saturate(shift_round(mean8, 8), 16), *reciprocal_square_root(v)
+
+
+def layer_norm(h: ArrayLike, scalar: ScalarParameters, second: SecondParameters) -> Int8:
+    """LayerNorm of the rows of h (16 bits [M, N]) to int8, by column."""
+    mean, m, s = layer_norm_statistics(h, scalar)
+    n = scale1(_wide(h) - mean[:, np.newaxis], m[:, np.newaxis], s[:, np.newaxis])
+    return _int8(_second(n, second) + _wide(second.zero_point))
+
+
+def fit_multiplier(ratio: ArrayLike, bits: int = 16, max_shift: int = 47) -> tuple[Int64, Int64]:
+    """(m, s) with m / 2**s as close to ``ratio`` as ``bits`` bits hold it.
+
+    A first record takes 16 bits and shifts to 47; a second record 15 bits (of magnitude: a negative ratio
+    gives a negative m) and shifts to 31. A ratio of zero gives m = 0.
+
+    Raises
+    ------
+    ValueError
+        When a ratio is not finite, or too large for a shift of 1.
+    """
+    ratio = np.asarray(ratio, dtype=np.float64)
+    size, limit = np.abs(ratio), 2**bits - 1
+    bad = ~(np.rint(size * 2) <= limit)
+    if bad.any():
+        raise ValueError(f"a ratio must be finite and at most {limit / 2:g}, not {ratio[bad].flat[0]:g}")
+    s = np.clip(bits - np.frexp(size)[1], 1, max_shift).astype(np.int64)  # size * 2**s < 2**bits
+    s -= np.rint(np.ldexp(size, s)) > limit
+    s = np.where(size == 0, max_shift, s)
+    return np.rint(np.ldexp(ratio, s)).astype(np.int64), s
+
+
+def mean_scalar(width: int) -> ScalarParameters:
+    """256 / width, for :func:`layer_norm_statistics`."""
+    m, s = fit_multiplier(np.array(256 / width))
+    return ScalarParameters(int(m), int(s))
