@@ -1,0 +1,59 @@
+"""The harness itself: a testbench passes, a failing or an empty one fails, and builds are found again."""
+
+import re
+import time
+
+import pytest
+from amaranth import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from celosia.sim.verilator import ToolError
+
+from cocotb_tests.harness import BenchFailure, run_testbench
+
+
+class Accumulator(wiring.Component):
+    """Adds ``data`` to ``total`` in each cycle with ``enable``."""
+
+    def __init__(self, width: int):
+        super().__init__({"enable": In(1), "data": In(width), "total": Out(width)})
+
+    def elaborate(self, platform):
+        m = Module()
+        with m.If(self.enable):
+            m.d.sync += self.total.eq(self.total + self.data)
+        return m
+
+
+@pytest.mark.parametrize("width", [8, 33])
+def test_a_testbench_passes(width):
+    result = run_testbench(Accumulator(width), bench="bench_harness", parameters={"width": width})
+    assert result.passed == ("sums_modulo_two_to_the_width",)
+
+
+def test_a_failing_coroutine_fails_with_its_name_and_seed():
+    with pytest.raises(BenchFailure, match=re.compile(
+            r"^bench_harness: 1 of 2 tests failed; seed 77, log in .*fails_on_purpose: .*12345", re.S)):
+        run_testbench(Accumulator(8), bench="bench_harness", parameters={"width": 8, "fail": True}, seed=77)
+
+
+def test_no_coroutine_is_a_failure():
+    with pytest.raises(BenchFailure, match="bench_harness: no cocotb test ran; seed "):
+        run_testbench(Accumulator(8), bench="bench_harness", parameters={"width": 8}, testcase="no_such_test")
+
+
+def test_a_missing_module_is_a_failure():
+    with pytest.raises(BenchFailure, match="bench_nothing"):
+        run_testbench(Accumulator(8), bench="bench_nothing")
+
+
+def test_a_compiled_design_is_found_again():
+    run_testbench(Accumulator(8), bench="bench_harness", parameters={"width": 8})
+    start = time.perf_counter()
+    run_testbench(Accumulator(8), bench="bench_harness", parameters={"width": 8})
+    assert time.perf_counter() - start < 5
+
+
+def test_verilog_that_does_not_compile_shows_the_message_of_verilator():
+    with pytest.raises(ToolError, match=r"Verilator can't compile top:(.|\n)*syntax error"):
+        run_testbench("module top(input clk) oops endmodule", bench="bench_harness")
