@@ -1,0 +1,101 @@
+"""The accumulators: int32 words of ``cols`` columns in two halves, one for the array, one for the vector engine."""
+
+from amaranth import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from .config import AcceleratorConfig
+
+__all__ = ["ACCUMULATOR_READ_LATENCY", "AccumulatorPortSignature", "Accumulators"]
+
+#: Cycles from a read to its data.
+ACCUMULATOR_READ_LATENCY = 2
+
+
+class AccumulatorPortSignature(wiring.Signature):
+    """A user of the accumulators (the user's side is ``Out``).
+
+    Rules
+    -----
+    1. A read with ``read_enable`` has its ``read_data`` exactly ``ACCUMULATOR_READ_LATENCY`` cycles later.
+    2. A write is seen by reads of later cycles.
+    3. The two users never access the same half at the same time; the :class:`~celosia.hdl.halves.HalfLock` sees
+       to it.
+    4. Of ``write_data``, those slices of ``lanes`` columns are stored whose bit in ``write_mask`` is set.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        address = range(config.accumulator_words)
+        word = data.ArrayLayout(signed(32), config.cols)
+        super().__init__({
+            "read_enable": Out(1),
+            "read_address": Out(address),
+            "read_data": In(word),
+            "write_enable": Out(1),
+            "write_address": Out(address),
+            "write_data": Out(word),
+            "write_mask": Out(unsigned(config.cols // config.lanes)),
+        })
+
+
+class Accumulators(wiring.Component):
+    """Two memories of ``half_words`` words with one read and one write port each.
+
+    Members
+    -------
+    matmul, vector : AccumulatorPortSignature
+        The array's side and the vector engine's.
+
+    The content survives a reset and is undefined after power-up.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        super().__init__({
+            "matmul": In(AccumulatorPortSignature(config)),
+            "vector": In(AccumulatorPortSignature(config)),
+        })
+
+    def elaborate(self, platform):
+        config = self.config
+        m = Module()
+        half_bit = exact_log2(config.half_words)
+        width = 32 * config.cols
+        ports = (self.matmul, self.vector)
+        outputs = []
+        for half in range(2):
+            memory = m.submodules[f"half_{half}"] = Memory(
+                shape=unsigned(width), depth=config.half_words, init=[])
+            read, write = memory.read_port(), memory.write_port(granularity=32 * config.lanes)
+            reads, writes = [], []
+            for port, name in zip(ports, ("matmul", "vector"), strict=True):
+                reading, writing = Signal(name=f"{name}_reads_{half}"), Signal(name=f"{name}_writes_{half}")
+                m.d.comb += [
+                    reading.eq(port.read_enable & (port.read_address[half_bit] == half)),
+                    writing.eq(port.write_enable & (port.write_address[half_bit] == half)),
+                ]
+                reads.append(reading)
+                writes.append(writing)
+            m.d.comb += [
+                read.en.eq(reads[0] | reads[1]),
+                read.addr.eq(Mux(reads[0], self.matmul.read_address, self.vector.read_address)),
+                write.addr.eq(Mux(writes[0], self.matmul.write_address, self.vector.write_address)),
+                write.data.eq(Mux(writes[0], self.matmul.write_data.as_value(),
+                                  self.vector.write_data.as_value())),
+                write.en.eq(Mux(writes[0], self.matmul.write_mask,
+                                Mux(writes[1], self.vector.write_mask, 0))),
+            ]
+            used = Signal(name=f"used_{half}")
+            output = Signal(width, name=f"output_{half}", reset_less=True)
+            m.d.sync += used.eq(read.en)
+            with m.If(used):
+                m.d.sync += output.eq(read.data)
+            outputs.append(output)
+
+        for port, name in zip(ports, ("matmul", "vector"), strict=True):
+            half_of = Signal(ACCUMULATOR_READ_LATENCY, name=f"{name}_half", reset_less=True)
+            m.d.sync += half_of.eq(Cat(port.read_address[half_bit], half_of))
+            m.d.comb += port.read_data.as_value().eq(Mux(half_of[-1], outputs[1], outputs[0]))
+        return m

@@ -1,0 +1,81 @@
+"""Who may use which accumulator half: the lock between the matmul and the vector engine."""
+
+from amaranth import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["HalfClaimSignature", "HalfLock", "HalfUse"]
+
+
+class HalfClaimSignature(wiring.Signature):
+    """An engine's claim on accumulator halves (the engine's side is ``Out``).
+
+    Rules
+    -----
+    1. An engine that wants to start an instruction in ``half`` holds ``request`` high and starts in a cycle in
+       which ``grant`` is high.
+    2. ``owned[h]`` is high from the cycle after the start until every access of every started instruction in half
+       ``h`` is over. An instruction in an owned half is granted at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"request": Out(1), "half": Out(1), "grant": In(1), "owned": Out(2)})
+
+
+class HalfLock(wiring.Component):
+    """Grants a half to one engine at a time; where both ask in the same cycle, the matmul engine goes first.
+
+    No engine waits for anything else while it owns a half, so the lock can't deadlock.
+    """
+
+    matmul: In(HalfClaimSignature())
+    vector: In(HalfClaimSignature())
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += [
+            self.matmul.grant.eq(~self.vector.owned.bit_select(self.matmul.half, 1)),
+            self.vector.grant.eq(~self.matmul.owned.bit_select(self.vector.half, 1)
+                                 & ~(self.matmul.request & (self.matmul.half == self.vector.half))),
+        ]
+        return m
+
+
+class HalfUse(wiring.Component):
+    """An engine's book of the instructions it has under way in each half, for ``owned`` of rule 2.
+
+    Members
+    -------
+    start, start_half : in
+        An instruction starts in this cycle, in this half.
+    finish : in
+        The oldest instruction under way finishes in this cycle.
+    owned : out, 2 bits
+        Rule 2 of :class:`HalfClaimSignature`.
+    idle : out
+        No instruction is under way.
+    full : out
+        ``depth`` instructions are under way: none may start.
+    """
+
+    def __init__(self, depth: int = 4):
+        self.depth = depth
+        super().__init__({
+            "start": In(1), "start_half": In(1), "finish": In(1), "owned": Out(2), "idle": Out(1), "full": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        count = Signal(range(self.depth + 1))
+        halves = Signal(self.depth)  # of the instructions under way, the oldest at bit 0
+        shifted, left = Signal(self.depth), Signal(range(self.depth + 1))
+        m.d.comb += [shifted.eq(halves), left.eq(count)]
+        with m.If(self.finish):
+            m.d.comb += [shifted.eq(halves >> 1), left.eq(count - 1)]
+        m.d.sync += [halves.eq(shifted), count.eq(left)]
+        with m.If(self.start):
+            m.d.sync += [halves.bit_select(left, 1).eq(self.start_half), count.eq(left + 1)]
+        m.d.comb += [self.idle.eq(count == 0), self.full.eq(count == self.depth)]
+        for index in range(self.depth):
+            with m.If(count > index):
+                m.d.comb += self.owned.bit_select(halves[index], 1).eq(1)
+        return m

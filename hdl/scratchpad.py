@@ -1,0 +1,116 @@
+"""The scratchpad: banks of int8 words with one read and one write port each, shared by fixed priority."""
+
+from amaranth import Array, Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Out
+from amaranth.utils import exact_log2
+
+from .config import AcceleratorConfig
+from .interfaces import READ_LATENCY, ScratchpadReadSignature, ScratchpadWriteSignature
+
+__all__ = ["READERS", "WRITERS", "Scratchpad"]
+
+#: Readers, the most urgent first. Activations come last: their stream is the longest, and all the others
+#: together are finite work, so nobody starves.
+READERS = ("weights", "residual", "parameters", "store", "activations")
+#: Writers, the most urgent first. The vector pipeline can't wait for its write; a load can.
+WRITERS = ("vector", "load")
+
+
+class Scratchpad(wiring.Component):
+    """Word ``w`` lies in bank ``w // bank_words``. Any number of accesses to different banks proceed at once; of
+    two reads (or two writes) to one bank the more urgent goes first.
+
+    Members
+    -------
+    weights, residual, parameters, store, activations : ScratchpadReadSignature
+        See :data:`READERS`. ``weights`` is always ready.
+    vector, load : ScratchpadWriteSignature
+        See :data:`WRITERS`. ``vector`` is always ready.
+
+    The content survives a reset and is undefined after power-up.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        members: dict[str, wiring.Member] = {}
+        for name in READERS:
+            members[name] = Out(ScratchpadReadSignature(config)).flip()
+        for name in WRITERS:
+            members[name] = Out(ScratchpadWriteSignature(config)).flip()
+        super().__init__(members)
+
+    def elaborate(self, platform):
+        config = self.config
+        m = Module()
+        offset_bits = exact_log2(config.bank_words)
+        word_bits = 8 * config.word_bytes
+        readers = [getattr(self, name) for name in READERS]
+        writers = [getattr(self, name) for name in WRITERS]
+        banks = config.scratchpad_banks
+
+        def wants(ports, bank, kind):
+            signals = []
+            for name, port in zip(kind, ports, strict=True):
+                signal = Signal(name=f"{name}_wants_{bank}")
+                m.d.comb += signal.eq(port.enable & (port.address[offset_bits:] == bank))
+                signals.append(signal)
+            return signals
+
+        granted_read = [[] for _ in readers]
+        granted_write = [[] for _ in writers]
+        bank_data = []
+        for bank in range(banks):
+            memory = m.submodules[f"bank_{bank}"] = Memory(
+                shape=unsigned(word_bits), depth=config.bank_words, init=[])
+            read, write = memory.read_port(), memory.write_port(granularity=8 * config.lanes)
+
+            requests = wants(readers, bank, READERS)
+            taken = 0
+            for index, request in enumerate(requests):
+                granted_read[index].append(request & ~taken if index else request)
+                taken = taken | request if index else request
+            m.d.comb += read.en.eq(taken)
+            with m.If(requests[0]):
+                m.d.comb += read.addr.eq(readers[0].address)
+            for index in range(1, len(readers)):
+                with m.Elif(requests[index]):
+                    m.d.comb += read.addr.eq(readers[index].address)
+
+            requests = wants(writers, bank, WRITERS)
+            granted_write[0].append(requests[0])
+            granted_write[1].append(requests[1] & ~requests[0])
+            urgent = requests[0]
+            m.d.comb += [
+                write.addr.eq(Mux(urgent, writers[0].address, writers[1].address)),
+                write.data.eq(Mux(urgent, writers[0].data, writers[1].data)),
+                write.en.eq(Mux(urgent, writers[0].mask, writers[1].mask & requests[1].replicate(len(write.en)))),
+            ]
+
+            # The register after the memory.
+            used = Signal(name=f"used_{bank}")
+            data = Signal(word_bits, name=f"data_{bank}", reset_less=True)
+            m.d.sync += used.eq(read.en)
+            with m.If(used):
+                m.d.sync += data.eq(read.data)
+            bank_data.append(data)
+
+        for name, port, grants in zip(READERS, readers, granted_read, strict=True):
+            granted = Signal(name=f"{name}_granted")
+            m.d.comb += [granted.eq(Cat(grants).any()), port.ready.eq(granted)]
+            stages = READ_LATENCY - 1
+            valid = Signal(stages, name=f"{name}_valid")
+            m.d.sync += valid.eq(Cat(granted, valid))
+            bank_of, previous = None, port.address[offset_bits:]
+            for stage in range(stages):
+                bank_of = Signal(range(banks), name=f"{name}_bank_{stage}", reset_less=True)
+                m.d.sync += bank_of.eq(previous)
+                previous = bank_of
+            # Held until the next read of this port, so that idle cycles toggle nothing.
+            with m.If(valid[-1]):
+                m.d.sync += port.data.eq(Array(bank_data)[bank_of])
+
+        for port, grants in zip(writers, granted_write, strict=True):
+            m.d.comb += port.ready.eq(Cat(grants).any())
+        return m
