@@ -73,8 +73,9 @@ def matmul(a: NDArray[np.int8] | NDArray[np.uint8], b: Int8) -> Int32:
     if a.shape[1] > 65536:
         raise ValueError(f"K must be at most 65536, not {a.shape[1]}")
     largest = a.shape[1] * (255 if a.dtype == np.uint8 else 128) * 128
-    exact = np.float32 if largest <= 2**24 else np.float64
-    return (a.astype(exact) @ b.astype(exact).T).astype(np.int32)
+    if largest <= 2**24:
+        return (a.astype(np.float32) @ b.astype(np.float32).T).astype(np.int32)
+    return (a.astype(np.float64) @ b.astype(np.float64).T).astype(np.int32)
 
 
 def _first(acc: ArrayLike, first: FirstParameters) -> Int64:
@@ -149,7 +150,7 @@ def _interpolate(base: Int64, drop: Int64, r: Int64) -> Int64:
 
 
 def reciprocal(total: ArrayLike) -> tuple[Int64, Int64]:
-    """(m, s) for which ``scale1(a, m, s)`` is a / total with 9 fraction bits; total < 2**20, 0 counts as 1."""
+    """(m, s) for which ``scale1(a, m, s)`` is a / total with 9 fraction bits; total below 2**20, 0 is 1."""
     z = np.maximum(_wide(total), 1)
     k = _floor_log2(z)
     t = (z << 20 - k) - 2**20

@@ -13,7 +13,7 @@ Table = NDArray[np.int64]
 
 
 def chord(f: Callable[[float], float], start: float, width: float) -> tuple[float, float]:
-    """Value at ``start`` and rise over ``width`` of the chord of ``f``, moved by half its error in the middle."""
+    """Start and rise of the chord of ``f`` over ``width``, moved by half of its error in the middle."""
     p, q, middle = f(start), f(start + width), f(start + width / 2)
     return p + (middle - (p + q) / 2) / 2, q - p
 
