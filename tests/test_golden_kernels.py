@@ -1,4 +1,4 @@
-"""The golden kernels: their errors against real functions, exhaustive where inputs are small, and properties."""
+"""The golden kernels: their errors against real functions, and their properties."""
 
 import math
 from decimal import Decimal, getcontext
