@@ -1,15 +1,39 @@
-"""The integers of a quantised encoder layer: what the quantiser makes and the golden encoder and the compiler take."""
+"""The numbers of an encoder layer: floats as imported, and the integers that the quantiser makes of them, which the
+golden encoder and the compiler take."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FirstParameters", "QuantisedEncoder", "QuantisedLayer", "RowParameters", "ScalarParameters",
+__all__ = ["FirstParameters", "FloatLayer", "QuantisedEncoder", "QuantisedLayer", "RowParameters", "ScalarParameters",
            "SecondParameters"]
 
 Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FloatLayer:
+    """One post-LayerNorm encoder layer in float32; d hidden, f FFN width. Weights are [out, in]."""
+
+    query_weight: Float32  # [d, d]
+    query_bias: Float32  # [d]
+    key_weight: Float32  # [d, d]
+    key_bias: Float32  # [d]
+    value_weight: Float32  # [d, d]
+    value_bias: Float32  # [d]
+    output_weight: Float32  # [d, d]
+    output_bias: Float32  # [d]
+    attention_norm_gain: Float32  # [d]
+    attention_norm_shift: Float32  # [d]
+    ffn_in_weight: Float32  # [f, d]
+    ffn_in_bias: Float32  # [f]
+    ffn_out_weight: Float32  # [d, f]
+    ffn_out_bias: Float32  # [d]
+    output_norm_gain: Float32  # [d]
+    output_norm_shift: Float32  # [d]
 
 
 @dataclass(frozen=True)
