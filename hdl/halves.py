@@ -3,6 +3,7 @@
 from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 __all__ = ["HalfClaimSignature", "HalfLock", "HalfUse"]
 
@@ -55,7 +56,7 @@ class HalfUse(wiring.Component):
     idle : out
         No instruction is under way.
     full : out
-        ``depth`` instructions are under way: none may start.
+        ``depth`` instructions (a power of two) are under way: none may start.
     """
 
     def __init__(self, depth: int = 4):
@@ -73,7 +74,7 @@ class HalfUse(wiring.Component):
             m.d.comb += [shifted.eq(halves >> 1), left.eq(count - 1)]
         m.d.sync += [halves.eq(shifted), count.eq(left)]
         with m.If(self.start):
-            m.d.sync += [halves.bit_select(left, 1).eq(self.start_half), count.eq(left + 1)]
+            m.d.sync += [halves.bit_select(left[:exact_log2(self.depth)], 1).eq(self.start_half), count.eq(left + 1)]
         m.d.comb += [self.idle.eq(count == 0), self.full.eq(count == self.depth)]
         for index in range(self.depth):
             with m.If(count > index):

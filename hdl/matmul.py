@@ -16,6 +16,10 @@ from .isa import MATMUL
 __all__ = ["AccumulateStage", "ActivationFeeder", "MatmulEngine", "RowTag", "WeightFeeder"]
 
 
+#: Fewest cycles between two reads of an accumulator word: the second finds what the first has added.
+ACCUMULATE_SPACING = 4
+
+
 class RowTag(data.Struct):
     """What travels beside a row of A through the array to the accumulators."""
 
@@ -177,12 +181,14 @@ class ActivationFeeder(wiring.Component):
         first_row, add, last = Signal(), Signal(), Signal()
 
         m.d.comb += last.eq((row == 0) & (k == 0) & (n == 0))
-        may_start = Signal()
+        may_start, settled = Signal(), Signal()
+        since_tile = Signal(range(ACCUMULATE_SPACING))
         m.d.comb += [
             self.half.eq(instruction.accumulator[exact_log2(self.config.half_words)]),
             self.request.eq(active & ~started),
             may_start.eq(started | (self.grant & ~self.stall)),
-            self.port.enable.eq(active & may_start & (~first_row | self.tile_ready)),
+            settled.eq((since_tile == 0) | ~self.tag.add),
+            self.port.enable.eq(active & may_start & (~first_row | (self.tile_ready & settled))),
             self.port.address.eq(address),
             self.row.eq(self.port.enable & self.port.ready),
             self.swapped.eq(self.row & first_row),
@@ -191,9 +197,13 @@ class ActivationFeeder(wiring.Component):
             self.tag.add.eq(add | instruction.accumulate),
             self.tag.last.eq(last),
             self.unsigned.eq(instruction.a_unsigned),
-            self.waits_for_tile.eq(active & may_start & first_row & ~self.tile_ready),
+            self.waits_for_tile.eq(active & may_start & first_row & ~(self.tile_ready & settled)),
             self.conflict.eq((self.port.enable & ~self.port.ready) | (active & ~may_start)),
         ]
+        with m.If(since_tile != 0):
+            m.d.sync += since_tile.eq(since_tile - 1)
+        with m.If(self.row & (row == 0) & (last | (instruction.m < ACCUMULATE_SPACING))):
+            m.d.sync += since_tile.eq(ACCUMULATE_SPACING - 1)
         with m.If(self.row):
             m.d.sync += [
                 started.eq(1), first_row.eq(0), row.eq(row - 1), address.eq(address + instruction.a_stride),
@@ -239,8 +249,9 @@ class AccumulateStage(wiring.Component):
     finished : out
         The last row of an instruction has been written.
 
-    A word is read again at the earliest four cycles after it was read before, since every tile takes at least
-    ``cols`` cycles: that is just when the sum has been written.
+    A word must be read again no earlier than ``ACCUMULATE_SPACING`` cycles later. Between the same row of two tiles of
+    an instruction lie at least ``m`` cycles; where that is too few, and between instructions, the
+    :class:`ActivationFeeder` waits.
     """
 
     def __init__(self, config: AcceleratorConfig):

@@ -1,0 +1,285 @@
+"""The computing half against the golden kernels, through its real commands, memories and timing."""
+
+import random
+
+import cocotb
+import numpy as np
+from celosia.hdl.config import AcceleratorConfig
+from celosia.hdl.isa import Function
+from celosia.sim.golden import kernels
+from celosia.sim.golden.parameters import (
+    FirstParameters,
+    RowParameters,
+    ScalarParameters,
+    SecondParameters,
+)
+from cocotb.triggers import RisingEdge
+
+from cocotb_tests.datapath_driver import DatapathDriver
+from cocotb_tests.harness import bench_parameters
+
+CONFIG = AcceleratorConfig.from_dict(bench_parameters())
+LIMIT = {"timeout_time": 2, "timeout_unit": "ms"}
+
+
+def _generator():
+    return np.random.default_rng(random.getrandbits(32))
+
+
+def _sizes(unit):
+    """One, and a unit with its neighbours."""
+    return [1, unit - 1, unit, unit + 1]
+
+
+def _records(parameters):
+    names = parameters.__dataclass_fields__
+    return [{name: int(getattr(parameters, name)[i]) for name in names} for i in range(len(parameters.shift))]
+
+
+def _first(rng, n, peak, limit=127):
+    """Random parameters that map accumulators up to ``peak`` to about ``limit``, some of them into saturation."""
+    multiplier, shift = kernels.fit_multiplier(limit / peak * rng.uniform(0.2, 3, n))
+    return FirstParameters(rng.integers(-peak // 4, peak // 4 + 1, n, dtype=np.int32), multiplier.astype(np.uint16),
+                           shift.astype(np.uint8), rng.integers(-20, 21, n, dtype=np.int8))
+
+
+def _second(rng, n, ratio, offset):
+    multiplier, shift = kernels.fit_multiplier(ratio * rng.uniform(0.2, 2, n), 15, 31)
+    sign = rng.choice([-1, 1], n)
+    return SecondParameters(rng.integers(-offset, offset + 1, n, dtype=np.int32), (multiplier * sign).astype(np.int16),
+                            shift.astype(np.uint8), rng.integers(-20, 21, n, dtype=np.int8))
+
+
+async def _product(driver, rng, m, n, k_tiles, unsigned=False, half=0):
+    """Fill accumulators with a random product; returns it with the columns padded to whole tiles."""
+    config = driver.config
+    k = k_tiles * config.rows
+    a = rng.integers(0, 256, (m, k), dtype=np.uint8) if unsigned else rng.integers(-128, 128, (m, k), dtype=np.int8)
+    n_tiles = -(-n // config.cols)
+    b = rng.integers(-127, 128, (n_tiles * config.cols, k), dtype=np.int8)
+    a_address, a_stride = await driver.place(a)
+    b_address, b_stride = await driver.place(b)
+    base = half * config.half_words
+    await driver.matmul(a=a_address, a_stride=a_stride, b=b_address, b_stride=b_stride, accumulator=base,
+                        accumulator_stride=m, m=m, n_tiles=n_tiles, k_tiles=k_tiles, a_unsigned=unsigned)
+    return kernels.matmul(a, b), dict(accumulator=base, accumulator_stride=m, m=m,
+                                      groups=n_tiles * config.cols // config.lanes)
+
+
+async def _result(driver, shape):
+    """Room for a result, filled with guard bytes: address and stride."""
+    stride = -(-shape[1] // driver.config.rows)
+    address = driver.allocate(shape[0] * stride)
+    return address, stride
+
+
+async def _noise(driver):
+    """Reads and writes of somebody else, all over the banks: results must not depend on them."""
+    dut, config = driver.dut, driver.config
+    while True:
+        dut.store__enable.value = random.getrandbits(1)
+        dut.store__address.value = random.randrange(config.scratchpad_words)
+        dut.load__enable.value = 0
+        await RisingEdge(dut.clk)
+
+
+async def _driver(dut):
+    driver = DatapathDriver(dut, CONFIG)
+    await driver.start()
+    return driver, _generator()
+
+
+async def _run(driver):
+    """Let the engines finish under the noise of another reader."""
+    noise = cocotb.start_soon(_noise(driver))
+    await driver.finish()
+    noise.cancel()
+    driver.dut.store__enable.value = 0
+    await RisingEdge(driver.dut.clk)
+
+
+async def _check_requantised(driver, rng, acc, where):
+    first = _first(rng, acc.shape[1], max(1, int(np.abs(acc).max())))
+    address, stride = await _result(driver, acc.shape)
+    await driver.vector(Function.REQUANTISE, parameters=await driver.parameters(_records(first)),
+                        destination=address, destination_stride=stride, **where)
+    await _run(driver)
+    np.testing.assert_array_equal(await driver.fetch(address, acc.shape), kernels.requantise(acc, first), strict=True)
+
+
+@cocotb.test(**LIMIT)
+async def array_multiplies_every_shape(dut):
+    """Rows around the size at which tiles hide, both signednesses, one and several tiles."""
+    for m in [*_sizes(CONFIG.cols), 2 * CONFIG.cols + 3]:
+        driver, rng = await _driver(dut)
+        for unsigned in (False, True):
+            acc, where = await _product(driver, rng, m, 2 * CONFIG.cols, random.randint(1, 3), unsigned)
+            await driver.finish("matmul")
+            await _check_requantised(driver, rng, acc, where)
+
+
+@cocotb.test(**LIMIT)
+async def array_accumulates_and_chains(dut):
+    """A reduction split over instructions that follow each other at once, with one row and with many."""
+    for m in (1, 2, CONFIG.cols + 2):
+        driver, rng = await _driver(dut)
+        k_tiles, tiles = 3, 2
+        a = rng.integers(-128, 128, (m, k_tiles * CONFIG.rows), dtype=np.int8)
+        b = rng.integers(-127, 128, (tiles * CONFIG.cols, k_tiles * CONFIG.rows), dtype=np.int8)
+        (a_address, a_stride), (b_address, b_stride) = await driver.place(a), await driver.place(b)
+        for k in range(k_tiles):
+            for tile in range(tiles):
+                await driver.matmul(
+                    a=a_address + k, a_stride=a_stride, b=b_address + k + tile * CONFIG.cols * b_stride,
+                    b_stride=b_stride, accumulator=tile * m, m=m, n_tiles=1, k_tiles=1, accumulate=k > 0)
+        await driver.finish("matmul")
+        where = dict(accumulator=0, accumulator_stride=m, m=m, groups=tiles * CONFIG.cols // CONFIG.lanes)
+        await _check_requantised(driver, rng, kernels.matmul(a, b), where)
+
+
+@cocotb.test(**LIMIT)
+async def array_never_waits_for_a_tile_at_full_height(dut):
+    """With at least ``cols`` rows the array is active in every cycle between the first row and the last."""
+    driver, rng = await _driver(dut)
+    m, active = CONFIG.cols, []
+
+    async def watch():
+        while True:
+            await RisingEdge(dut.clk)
+            active.append(int(dut.array_active.value))
+
+    a, a_stride = await driver.place(rng.integers(-128, 128, (m, 3 * CONFIG.rows), dtype=np.int8))
+    bank = CONFIG.bank_words
+    driver.bump = -(-driver.bump // bank) * bank  # B in a bank of its own
+    b, b_stride = await driver.place(rng.integers(-127, 128, (2 * CONFIG.cols, 3 * CONFIG.rows), dtype=np.int8))
+    cocotb.start_soon(watch())
+    await driver.matmul(a=a, a_stride=a_stride, b=b, b_stride=b_stride, accumulator_stride=m, m=m, n_tiles=2, k_tiles=3)
+    await driver.finish()
+    first, last = active.index(1), len(active) - 1 - active[::-1].index(1)
+    assert last - first + 1 == sum(active) == 6 * m
+
+
+@cocotb.test(**LIMIT)
+async def gelu_equals_golden(dut):
+    driver, rng = await _driver(dut)
+    for m in _sizes(4):
+        acc, where = await _product(driver, rng, m, 2 * CONFIG.cols, 2)
+        await driver.finish("matmul")
+        peak = max(1, int(np.abs(acc).max()))
+        first, second = _first(rng, acc.shape[1], peak, 1500), _second(rng, acc.shape[1], 127 / 6000, 1 << 12)
+        address, stride = await _result(driver, acc.shape)
+        await driver.vector(Function.GELU, parameters=await driver.parameters(_records(first), _records(second)),
+                            destination=address, destination_stride=stride, **where)
+        await _run(driver)
+        np.testing.assert_array_equal(await driver.fetch(address, acc.shape), kernels.gelu(acc, first, second),
+                                      strict=True)
+
+
+@cocotb.test(**LIMIT)
+async def softmax_equals_golden(dut):
+    """Scores, numerators, their product with the values, and its division by the row's sum."""
+    for m in [1, 3, CONFIG.cols, CONFIG.cols + 1]:
+        driver, rng = await _driver(dut)
+        n = random.randint(1, 3 * CONFIG.cols)
+        acc, where = await _product(driver, rng, m, n, 1)
+        await driver.finish("matmul")
+        padded = acc.shape[1]
+        keep = (np.arange(padded) < n) & (rng.random(padded) < 0.8)
+        if m == 3:
+            keep[:] = False  # a row with everything masked
+        multiplier, shift = kernels.fit_multiplier(np.array([8 * 256 / max(1, np.abs(acc).max())]))
+        scalar = ScalarParameters(int(multiplier[0]), int(shift[0]))
+        mask = await driver.mask(keep)
+        row = random.randrange(CONFIG.row_entries - m)
+        width = -(-padded // CONFIG.rows) * CONFIG.rows
+        address, stride = await driver.place(np.zeros((m, width), np.uint8))
+        await driver.vector(Function.ROW_MAXIMUM, parameters=mask, row=row, **where)
+        await driver.vector(Function.EXPONENTIAL, parameters=mask, row=row, destination=address,
+                            destination_stride=stride, multiplier=scalar.multiplier, shift=scalar.shift, **where)
+        await _run(driver)
+        numerators, totals = kernels.softmax_numerators(acc, keep, scalar)
+        np.testing.assert_array_equal(await driver.fetch(address, acc.shape, np.uint8), numerators, strict=True)
+
+        values = rng.integers(-127, 128, (CONFIG.cols, width), dtype=np.int8)
+        b, b_stride = await driver.place(values)
+        base = CONFIG.half_words
+        await driver.matmul(a=address, a_stride=stride, b=b, b_stride=b_stride, accumulator=base, m=m, n_tiles=1,
+                            k_tiles=width // CONFIG.rows, a_unsigned=1)
+        await driver.finish("matmul")
+        product = kernels.matmul(np.pad(numerators, ((0, 0), (0, width - padded))), values)
+        second = _second(rng, CONFIG.cols, 1 / 512, 1 << 12)
+        address, stride = await _result(driver, product.shape)
+        await driver.vector(Function.ATTENTION_OUTPUT, parameters=await driver.parameters(_records(second)), row=row,
+                            destination=address, destination_stride=stride, accumulator=base, m=m,
+                            groups=CONFIG.cols // CONFIG.lanes)
+        await _run(driver)
+        np.testing.assert_array_equal(await driver.fetch(address, product.shape),
+                                      kernels.attention_output(product, totals, second), strict=True)
+
+
+@cocotb.test(**LIMIT)
+async def layer_norm_equals_golden(dut):
+    """Residual sum, statistics and normalisation of rows whose width is no multiple of the array."""
+    for m in [1, 2, 5, CONFIG.cols]:
+        driver, rng = await _driver(dut)
+        n = random.randint(CONFIG.cols + 1, 3 * CONFIG.cols)
+        acc, where = await _product(driver, rng, m, n, 2)
+        await driver.finish("matmul")
+        padded, inside = acc.shape[1], np.arange(acc.shape[1]) < n
+        peak = max(1, int(np.abs(acc).max()))
+        first, adds = _first(rng, padded, peak, 12000), _second(rng, padded, 60, 1)
+        for array in (first.bias, first.multiplier, adds.offset, adds.multiplier):
+            array[~inside] = 0
+        x = np.where(inside, rng.integers(-128, 128, acc.shape), 0).astype(np.int8)
+        residual, residual_stride = await driver.place(x)
+        scalar = kernels.mean_scalar(n)
+        row = random.randrange(CONFIG.row_entries - m)
+        await driver.vector(Function.RESIDUAL, parameters=await driver.parameters(_records(first), _records(adds)),
+                            residual=residual, residual_stride=residual_stride, row=row,
+                            multiplier=scalar.multiplier, shift=scalar.shift, **where)
+        norm = _second(rng, padded, 30 * n**0.5 / 2**17, 1 << 20)
+        address, stride = await _result(driver, acc.shape)
+        await driver.vector(Function.LAYER_NORM, parameters=await driver.parameters(_records(norm)), row=row,
+                            destination=address, destination_stride=stride, **where)
+        await _run(driver)
+        h = kernels.residual(acc, first, x, adds)
+        narrow = SecondParameters(*(getattr(norm, name)[:n] for name in norm.__dataclass_fields__))
+        expected = kernels.layer_norm(h[:, :n], scalar, narrow)
+        np.testing.assert_array_equal((await driver.fetch(address, acc.shape))[:, :n], expected, strict=True)
+
+
+@cocotb.test(**LIMIT)
+async def row_requantisation_equals_golden(dut):
+    for m in _sizes(CONFIG.rows):
+        driver, rng = await _driver(dut)
+        acc, where = await _product(driver, rng, m, 2 * CONFIG.cols, 2)
+        await driver.finish("matmul")
+        multiplier, shift = kernels.fit_multiplier(127 / max(1, np.abs(acc).max()) * rng.uniform(0.2, 3, m))
+        rows = RowParameters(multiplier.astype(np.uint16), shift.astype(np.uint8))
+        row = random.randrange(CONFIG.row_entries - m)
+        await driver.vector(Function.LOAD_ROWS, parameters=await driver.row_records(_records(rows)), row=row, m=m)
+        address, stride = await _result(driver, acc.shape)
+        await driver.vector(Function.ROW_REQUANTISE, row=row, destination=address, destination_stride=stride, **where)
+        await _run(driver)
+        np.testing.assert_array_equal(await driver.fetch(address, acc.shape), kernels.row_requantise(acc, rows),
+                                      strict=True)
+
+
+@cocotb.test(**LIMIT)
+async def engines_overlap_on_different_halves(dut):
+    """A product in one half while the vector engine drains the other, again and again."""
+    driver, rng = await _driver(dut)
+    pending = []
+    for step in range(6):
+        acc, where = await _product(driver, rng, CONFIG.cols + step, CONFIG.cols, 2, half=step % 2)
+        await driver.finish("matmul")
+        first = _first(rng, acc.shape[1], max(1, int(np.abs(acc).max())))
+        address, stride = await _result(driver, acc.shape)
+        parameters = await driver.parameters(_records(first))
+        await driver.finish("vector")
+        await driver.vector(Function.REQUANTISE, parameters=parameters, destination=address,
+                            destination_stride=stride, **where)
+        pending.append((address, kernels.requantise(acc, first)))
+    await driver.finish()
+    for address, expected in pending:
+        np.testing.assert_array_equal(await driver.fetch(address, expected.shape), expected, strict=True)

@@ -1,0 +1,20 @@
+"""Array, requantisation, GELU, softmax, LayerNorm: the whole computing half on small arrays of every proportion."""
+
+import pytest
+from celosia.hdl.config import AcceleratorConfig
+from celosia.hdl.datapath import Datapath
+
+from cocotb_tests.harness import run_testbench
+
+SHAPES = {
+    "square": {"rows": 4, "cols": 4},
+    "wide": {"rows": 4, "cols": 16},
+    "tall": {"rows": 16, "cols": 8},
+    "few-lanes": {"rows": 8, "cols": 8, "lanes": 4},
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_datapath(shape):
+    parameters = {"scratchpad_kib": 32, "accumulator_kib": 16, "scratchpad_banks": 4, "row_entries": 64, **SHAPES[shape]}
+    run_testbench(Datapath(AcceleratorConfig(**parameters)), bench="bench_datapath", parameters=parameters)

@@ -1,0 +1,71 @@
+"""Scratchpad, accumulators, matmul and vector engine, wired together: everything that computes."""
+
+from amaranth import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .accumulators import Accumulators
+from .config import AcceleratorConfig
+from .halves import HalfLock
+from .interfaces import CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
+from .isa import MATMUL, VECTOR
+from .matmul import MatmulEngine
+from .scratchpad import Scratchpad
+from .vector import VectorEngine
+
+__all__ = ["Datapath"]
+
+
+class Datapath(wiring.Component):
+    """The computing half of the accelerator.
+
+    Members
+    -------
+    matmul, vector : CommandSignature
+        The sequencer's side is ``Out``.
+    load, store : ScratchpadWriteSignature, ScratchpadReadSignature
+        The DMA's side is ``Out``.
+    array_active, matmul_tile_stall, matmul_conflict, vector_conflict : out
+        For the counters.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        super().__init__({
+            "matmul": In(CommandSignature(MATMUL)),
+            "vector": In(CommandSignature(VECTOR)),
+            "load": In(ScratchpadWriteSignature(config)),
+            "store": In(ScratchpadReadSignature(config)),
+            "array_active": Out(1),
+            "matmul_tile_stall": Out(1),
+            "matmul_conflict": Out(1),
+            "vector_conflict": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.scratchpad = scratchpad = Scratchpad(self.config)
+        m.submodules.accumulators = accumulators = Accumulators(self.config)
+        m.submodules.half_lock = lock = HalfLock()
+        m.submodules.matmul = matmul = MatmulEngine(self.config)
+        m.submodules.vector = vector = VectorEngine(self.config)
+        wiring.connect(m, wiring.flipped(self.matmul), matmul.control)
+        wiring.connect(m, wiring.flipped(self.vector), vector.control)
+        wiring.connect(m, wiring.flipped(self.load), scratchpad.load)
+        wiring.connect(m, wiring.flipped(self.store), scratchpad.store)
+        wiring.connect(m, matmul.weights, scratchpad.weights)
+        wiring.connect(m, matmul.activations, scratchpad.activations)
+        wiring.connect(m, matmul.accumulators, accumulators.matmul)
+        wiring.connect(m, matmul.claim, lock.matmul)
+        wiring.connect(m, vector.parameters, scratchpad.parameters)
+        wiring.connect(m, vector.residual, scratchpad.residual)
+        wiring.connect(m, vector.results, scratchpad.vector)
+        wiring.connect(m, vector.accumulators, accumulators.vector)
+        wiring.connect(m, vector.claim, lock.vector)
+        m.d.comb += [
+            self.array_active.eq(matmul.array_active),
+            self.matmul_tile_stall.eq(matmul.tile_stall),
+            self.matmul_conflict.eq(matmul.conflict),
+            self.vector_conflict.eq(vector.conflict),
+        ]
+        return m

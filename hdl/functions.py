@@ -1,0 +1,61 @@
+"""What each vector function uses: the one table from which the vector engine's control signals are decoded."""
+
+from dataclasses import dataclass
+
+from .isa import Function
+
+__all__ = ["TRAITS", "Traits", "any_of"]
+
+
+@dataclass(frozen=True)
+class Traits:
+    """The parts of the vector pipeline that a function uses.
+
+    Attributes
+    ----------
+    first, second, mask
+        Which parameters it reads.
+    row_scaled
+        The first scale takes multiplier and shift from the row table.
+    second_scale
+        The result of the second scale is (part of) its result.
+    residual
+        It reads the residual operand.
+    writes_scratchpad
+        It writes a byte a column to the scratchpad.
+    statistics
+        It makes entries of the row table.
+    drains
+        It starts only when everything before it has finished, since it reads the row table or the accumulators that
+        an instruction before it may write, or holds a scalar that one before it may still use.
+    """
+
+    first: bool = False
+    second: bool = False
+    mask: bool = False
+    row_scaled: bool = False
+    second_scale: bool = False
+    residual: bool = False
+    writes_scratchpad: bool = True
+    statistics: bool = False
+    drains: bool = False
+
+
+TRAITS: dict[Function, Traits] = {
+    Function.REQUANTISE: Traits(first=True),
+    Function.GELU: Traits(first=True, second=True, second_scale=True),
+    Function.ROW_MAXIMUM: Traits(mask=True, writes_scratchpad=False, statistics=True),
+    Function.EXPONENTIAL: Traits(mask=True, statistics=True, drains=True),
+    Function.ATTENTION_OUTPUT: Traits(second=True, row_scaled=True, second_scale=True, drains=True),
+    Function.ROW_REQUANTISE: Traits(row_scaled=True, drains=True),
+    Function.RESIDUAL: Traits(first=True, second=True, second_scale=True, residual=True, writes_scratchpad=False,
+                              statistics=True, drains=True),
+    Function.LAYER_NORM: Traits(second=True, row_scaled=True, second_scale=True, drains=True),
+    Function.LOAD_ROWS: Traits(writes_scratchpad=False, drains=True),
+}
+
+
+def any_of(function, trait: str):
+    """An Amaranth expression: high when ``function`` (a signal of 8 bits or fewer) has ``trait``."""
+    codes = [code.value for code, traits in TRAITS.items() if getattr(traits, trait)]
+    return function.matches(*codes)

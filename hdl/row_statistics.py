@@ -1,0 +1,126 @@
+"""Sums and maxima over the columns of a row: trees over the lanes, then a running total for each row."""
+
+from amaranth import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from .config import AcceleratorConfig
+from .row_unit import squares_bits
+
+__all__ = ["RowStatistics", "Tree", "tree_latency"]
+
+
+def tree_latency(config: AcceleratorConfig) -> int:
+    """Stages of a tree over the lanes."""
+    return exact_log2(config.lanes)
+
+
+class Tree(wiring.Component):
+    """Combines ``lanes`` signed values into one, a register after each level.
+
+    Parameters
+    ----------
+    shape
+        Of the values; sums grow by a bit a level, maxima do not.
+    maximum
+        The largest value in place of the sum.
+
+    Members
+    -------
+    enable : in
+        Bit i clocks level i.
+    values : in
+    result : out
+    """
+
+    def __init__(self, shape, lanes: int, maximum: bool = False):
+        self.levels = exact_log2(lanes)
+        self.maximum = maximum
+        self.width = shape.width
+        growth = 0 if maximum else self.levels
+        super().__init__({
+            "enable": In(self.levels),
+            "values": In(data.ArrayLayout(shape, lanes)),
+            "result": Out(signed(shape.width + growth)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        values = [self.values[i] for i in range(len(self.values))]
+        for level in range(self.levels):
+            width = self.width if self.maximum else self.width + level + 1
+            combined = []
+            for index, (left, right) in enumerate(zip(values[::2], values[1::2], strict=True)):
+                node = Signal(signed(width), name=f"level_{level}_{index}", reset_less=True)
+                with m.If(self.enable[level]):
+                    m.d.sync += node.eq(Mux(left > right, left, right) if self.maximum else left + right)
+                combined.append(node)
+            values = combined
+        m.d.comb += self.result.eq(values[0])
+        return m
+
+
+class RowStatistics(wiring.Component):
+    """The running total of each row over the groups of an instruction.
+
+    Members
+    -------
+    row : in
+        The row of the beat that is two cycles before the one of ``valid``.
+    row_valid : in
+        ``row`` is a row.
+    valid, first_group, is_maximum, value, square : in
+        A beat's combined columns; of ``value`` the sum or the maximum over all beats is taken, of ``square`` the sum.
+    total, total_squares : out
+        One cycle later: over this beat and all earlier groups of its row.
+
+    Rules
+    -----
+    1. Beats of the same row are at least four cycles apart.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        super().__init__({
+            "row": In(range(config.row_entries)),
+            "row_valid": In(1),
+            "valid": In(1),
+            "first_group": In(1),
+            "is_maximum": In(1),
+            "value": In(signed(32)),
+            "square": In(unsigned(squares_bits(config))),
+            "total": Out(signed(32)),
+            "total_squares": Out(unsigned(squares_bits(config))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        width = squares_bits(self.config)
+        memory = m.submodules.memory = Memory(shape=unsigned(32 + width), depth=self.config.row_entries, init=[])
+        read, write = memory.read_port(), memory.write_port()
+        before = Signal(32 + width, reset_less=True)
+        rows = [Signal.like(self.row, name=f"row_{i}", reset_less=True) for i in range(3)]
+        used = Signal()
+        m.d.comb += [read.addr.eq(self.row), read.en.eq(self.row_valid)]
+        m.d.sync += [used.eq(self.row_valid), rows[0].eq(self.row), rows[1].eq(rows[0]), rows[2].eq(rows[1])]
+        with m.If(used):
+            m.d.sync += before.eq(read.data)
+
+        old, old_squares = before[:32].as_signed(), before[32:]
+        with m.If(self.valid):
+            with m.If(self.first_group):
+                m.d.sync += [self.total.eq(self.value), self.total_squares.eq(self.square)]
+            with m.Elif(self.is_maximum):
+                m.d.sync += self.total.eq(Mux(old > self.value, old, self.value))
+            with m.Else():
+                m.d.sync += [self.total.eq(old + self.value), self.total_squares.eq(old_squares + self.square)]
+        writing = Signal()
+        m.d.sync += writing.eq(self.valid)
+        m.d.comb += [
+            write.addr.eq(rows[2]),
+            write.data.eq(Cat(self.total, self.total_squares)),
+            write.en.eq(writing),
+        ]
+        return m

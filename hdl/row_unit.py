@@ -1,0 +1,190 @@
+"""What the vector engine knows of a row: from the row's sums to the entry of the row table."""
+
+import math
+
+from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, enum, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from .config import AcceleratorConfig
+from .scale import saturated
+
+__all__ = ["ROW_UNIT_LATENCY", "RowEntry", "RowKind", "RowUnit", "squares_bits"]
+
+ROW_UNIT_LATENCY = 15
+
+
+class RowKind(enum.Enum, shape=2):
+    """What a row's sums become."""
+
+    MAXIMUM = 0
+    RECIPROCAL = 1
+    NORMALISE = 2
+
+
+class RowEntry(data.Struct):
+    """An entry of the row table: multiplier and shift of a FirstScale, and the row's mean. A row maximum takes the
+    lowest 32 bits of it instead."""
+
+    multiplier: 16
+    mean: signed(16)
+    shift: 6
+
+
+def squares_bits(config: AcceleratorConfig) -> int:
+    """Width of the unsigned sum of ``max_n`` squares of int16."""
+    return 31 + exact_log2(config.max_n)
+
+
+def _interpolation_table(function) -> tuple[list[int], list[int]]:
+    """Base (19 fraction bits) and drop of 64 pieces; ``function(i)`` for i = 0..63 gives a piece's ends."""
+    ends = [function(i) for i in range(64)]
+    bases = [round(2**19 * left) for left, _ in ends]
+    drops = [round(2**19 * left) - round(2**19 * right) for left, right in ends]
+    return bases, drops
+
+
+def _reciprocal_ends(i: int) -> tuple[float, float]:
+    return 1 / (1 + i / 64), 1 / (1 + (i + 1) / 64)
+
+
+def _square_root_ends(i: int) -> tuple[float, float]:
+    octave = 2 if i >= 32 else 1
+    return (1 / math.sqrt(octave * (1 + i % 32 / 32)), 1 / math.sqrt(octave * (1 + (i % 32 + 1) / 32)))
+
+
+class RowUnit(wiring.Component):
+    """Softmax reciprocal, LayerNorm mean and reciprocal square root of ``docs/numerics.md``; ROW_UNIT_LATENCY cycles,
+    one row a cycle.
+
+    Members
+    -------
+    valid, kind : in
+        A row's sums are here, to become what ``kind`` says.
+    first : in, signed 32 bits
+        The maximum, the sum of the numerators, or the sum of h.
+    squares : in
+        The sum of h * h.
+    multiplier, shift : in
+        256 / N of the NORMALISE rows; may change only while none is on its way.
+    written : out
+        ``entry`` is to be stored in the row table.
+    entry : out, RowEntry
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        super().__init__({
+            "valid": In(1),
+            "kind": In(RowKind),
+            "first": In(signed(32)),
+            "squares": In(squares_bits(config)),
+            "multiplier": In(16),
+            "shift": In(6),
+            "written": Out(1),
+            "entry": Out(RowEntry),
+        })
+
+    def elaborate(self, platform):
+        config = self.config
+        m = Module()
+        width = squares_bits(config)
+        sum_width = 17 + exact_log2(config.max_n)
+        valid = Signal(ROW_UNIT_LATENCY)
+        m.d.sync += valid.eq(Cat(self.valid, valid))
+        clock = [self.valid, *(valid[i] for i in range(ROW_UNIT_LATENCY - 1))]  # clock[i] clocks stage i + 1
+
+        def carried(value, start, stop, name):
+            """``value``, which is visible in stage ``start``, in the stages start to stop."""
+            stages = {start: value}
+            for stage in range(start + 1, stop + 1):
+                register = Signal.like(value, name=f"{name}_{stage}", reset_less=True)
+                with m.If(clock[stage - 1]):
+                    m.d.sync += register.eq(stages[stage - 1])
+                stages[stage] = register
+            return stages
+
+        def register(stage, shape, value, name):
+            signal = Signal(shape, name=f"{name}_{stage}", reset_less=True)
+            with m.If(clock[stage - 1]):
+                m.d.sync += signal.eq(value)
+            return signal
+
+        kind = carried(self.kind.as_value(), 0, 14, "kind")
+        first = carried(self.first, 0, 14, "first")
+        squares = carried(self.squares, 0, 7, "squares")
+
+        # The mean with 8 fraction bits: sum * (256 / N).
+        product_width = sum_width + 17
+        by_count = register(1, signed(product_width), first[0][:sum_width].as_signed() * self.multiplier, "by_count")
+        by_count = register(2, signed(product_width), by_count, "by_count")
+        less_one = Signal(6)
+        m.d.comb += less_one.eq(self.shift - 1)
+        coarse = register(3, signed(product_width), by_count >> (less_one & 0b111000), "coarse")
+        fine = register(4, signed(27), coarse >> less_one[:3], "fine")
+        mean8 = carried(register(5, signed(26), (fine + 1) >> 1, "mean8"), 5, 7, "mean8")
+
+        # The sum of squared deviations, and the mean as an integer.
+        correction_width = 26 + sum_width
+        correction = register(6, signed(correction_width), mean8[5] * first[5][:sum_width].as_signed(), "correction")
+        correction = register(7, signed(correction_width), correction, "correction")
+        deviations = register(8, signed(width + 2), squares[7] - ((correction + 128) >> 8), "deviations")
+        mean = Signal(signed(19))
+        m.d.comb += mean.eq((mean8[7] + 128) >> 8)
+        mean = carried(register(8, signed(16), saturated(mean, 16), "mean"), 8, 14, "mean")
+
+        # The number whose reciprocal (square root) is wanted, at least 1 (64).
+        number = Signal(width)
+        with m.If(kind[8] == RowKind.NORMALISE):
+            m.d.comb += number.eq(Mux(deviations < 64, 64, deviations))
+        with m.Else():
+            m.d.comb += number.eq(Mux(first[8] == 0, 1, first[8]))
+        number = register(9, width, number, "number")
+
+        # Bring its leading one to the top: binary search, two steps a stage.
+        zeros = 0
+        steps = [step for step in (32, 16, 8, 4, 2, 1) if step < width]
+        zeros_bits = 6
+        for index, step in enumerate(steps):
+            shifted, count = Signal(width, name=f"shifted_{step}"), Signal(zeros_bits, name=f"count_{step}")
+            empty = number[-step:] == 0
+            m.d.comb += [shifted.eq(Mux(empty, number << step, number)), count.eq(zeros + Mux(empty, step, 0))]
+            number, zeros = shifted, count
+            if index % 2:
+                stage = 10 + index // 2
+                number = register(stage, width, number, "number")
+                zeros = register(stage, zeros_bits, zeros, "zeros")
+        logarithm = Signal(zeros_bits)
+        m.d.comb += logarithm.eq(width - 1 - zeros)
+
+        # Table and interpolation.
+        root_bases, root_drops = _interpolation_table(_square_root_ends)
+        bases, drops = _interpolation_table(_reciprocal_ends)
+        below = number[:-1][-20:]
+        normalises = kind[12] == RowKind.NORMALISE
+        index, remainder = Signal(7), Signal(8)
+        m.d.comb += [
+            index.eq(Mux(normalises, Cat(below[15:], logarithm[0], 1), Cat(below[14:], 0))),
+            remainder.eq(Mux(normalises, below[7:15], below[6:14])),
+        ]
+        base = carried(register(13, 20, Array(bases + root_bases)[index], "base"), 13, 14, "base")
+        drop = register(13, 14, Array(drops + root_drops)[index], "drop")
+        remainder = register(13, 8, remainder, "remainder")
+        shift = carried(register(13, 6, Mux(normalises, (logarithm >> 1) - 2, logarithm + 6), "shift"),
+                        13, 14, "shift")
+        fall = register(14, 14, (drop * remainder) >> 8, "fall")
+
+        m.d.comb += self.written.eq(valid[-1])
+        multiplier = Signal(16)
+        m.d.comb += multiplier.eq((base[14] - fall + 8) >> 4)
+        with m.If(clock[14]):
+            with m.If(kind[14] == RowKind.MAXIMUM):
+                m.d.sync += self.entry.as_value().eq(first[14].as_unsigned())
+            with m.Else():
+                m.d.sync += [
+                    self.entry.multiplier.eq(multiplier),
+                    self.entry.mean.eq(Mux(kind[14] == RowKind.NORMALISE, mean[14], 0)),
+                    self.entry.shift.eq(shift[14]),
+                ]
+        return m

@@ -1,0 +1,126 @@
+"""The two requantisations of a vector lane: wide product, rounding shift, saturation."""
+
+from amaranth import C, Cat, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["FIRST_SCALE_LATENCY", "SECOND_SCALE_LATENCY", "FirstScale", "SecondScale", "saturated"]
+
+FIRST_SCALE_LATENCY = 6
+SECOND_SCALE_LATENCY = 5
+
+
+def saturated(value, bits: int):
+    """``saturate(value, bits)`` of ``docs/numerics.md`` for a signed value of more than ``bits`` bits."""
+    sign = value[-1]
+    fits = (value[bits - 1:-1] == sign.replicate(len(value) - bits))
+    limit = Cat((~sign).replicate(bits - 1), sign)
+    return Mux(fits, value[:bits], limit).as_signed()
+
+
+class FirstScale(wiring.Component):
+    """``result = scale1(accumulator + addend, multiplier, shift)``, or with ``negate``
+    ``scale1(addend - accumulator, ...)``; FIRST_SCALE_LATENCY cycles later, one a cycle.
+
+    Members
+    -------
+    enable : in, 6 bits
+        Bit i clocks stage i: a pulse that travels with the data from bit 0 to bit 5.
+    accumulator, addend : in, signed 32 bits
+        Their sum (difference) fits 33 bits.
+    negate : in
+    multiplier : in, unsigned 16 bits
+    shift : in, from 1 to 47
+    result : out, signed 18 bits
+    """
+
+    enable: In(FIRST_SCALE_LATENCY)
+    accumulator: In(signed(32))
+    addend: In(signed(32))
+    negate: In(1)
+    multiplier: In(16)
+    shift: In(6)
+    result: Out(signed(18))
+
+    def elaborate(self, platform):
+        m = Module()
+        # 1: the sum. The shift is by one less; the last bit is for rounding.
+        x, multiplier = Signal(signed(33), reset_less=True), Signal(16, reset_less=True)
+        shift = [Signal(6, name=f"shift_{i}", reset_less=True) for i in range(4)]
+        with m.If(self.enable[0]):
+            m.d.sync += [
+                x.eq(Mux(self.negate, ~self.accumulator, self.accumulator) + self.addend + self.negate),
+                multiplier.eq(self.multiplier),
+                shift[0].eq(self.shift - 1),
+            ]
+        # 2: two partial products that fit a hardware multiplier each, or two.
+        low, high = Signal(32, reset_less=True), Signal(signed(34), reset_less=True)
+        with m.If(self.enable[1]):
+            m.d.sync += [low.eq(x[:16] * multiplier), high.eq(x[16:].as_signed() * multiplier),
+                         shift[1].eq(shift[0])]
+        # 3: the product.
+        product = Signal(signed(49), reset_less=True)
+        with m.If(self.enable[2]):
+            m.d.sync += [product.eq(Cat(low[:16], high + low[16:])), shift[2].eq(shift[1])]
+        # 4: shift by whole bytes.
+        coarse = Signal(signed(49), reset_less=True)
+        with m.If(self.enable[3]):
+            m.d.sync += [coarse.eq(product >> Cat(C(0, 3), shift[2][3:])), shift[3].eq(shift[2])]
+        # 5: shift by bits, keep one for rounding.
+        fine = Signal(signed(49))
+        half = Signal(signed(19), reset_less=True)
+        m.d.comb += fine.eq(coarse >> shift[3][:3])
+        with m.If(self.enable[4]):
+            m.d.sync += half.eq(saturated(fine, 19))
+        # 6: round.
+        rounded = Signal(signed(19))
+        m.d.comb += rounded.eq((half + 1) >> 1)
+        with m.If(self.enable[5]):
+            m.d.sync += self.result.eq(saturated(rounded, 18))
+        return m
+
+
+class SecondScale(wiring.Component):
+    """``result = scale2(x, offset, multiplier, shift)``, SECOND_SCALE_LATENCY cycles later, one a cycle.
+
+    A column's parameters change between beats; each is wanted in the stage that uses it, so that it need not
+    travel: ``offset`` one cycle after ``multiplier``, and the two parts of ``shift`` two and three cycles after.
+
+    Members
+    -------
+    enable : in, 5 bits
+        Bit i clocks stage i: a pulse that travels with the data from bit 0 to bit 4.
+    x : in, signed 18 bits
+    multiplier : in, signed 16 bits
+    offset : in, signed 32 bits
+    coarse, fine : in, 2 and 3 bits
+        ``shift - 1``, its upper and its lower bits.
+    result : out, signed 18 bits
+    """
+
+    enable: In(SECOND_SCALE_LATENCY)
+    x: In(signed(18))
+    multiplier: In(signed(16))
+    offset: In(signed(32))
+    coarse: In(2)
+    fine: In(3)
+    result: Out(signed(18))
+
+    def elaborate(self, platform):
+        m = Module()
+        product = Signal(signed(34), reset_less=True)
+        total, coarse = Signal(signed(35), reset_less=True), Signal(signed(35), reset_less=True)
+        half = Signal(signed(19), reset_less=True)
+        fine, rounded = Signal(signed(35)), Signal(signed(19))
+        m.d.comb += [fine.eq(coarse >> self.fine), rounded.eq((half + 1) >> 1)]
+        with m.If(self.enable[0]):
+            m.d.sync += product.eq(self.x * self.multiplier)
+        with m.If(self.enable[1]):
+            m.d.sync += total.eq(product + self.offset)
+        with m.If(self.enable[2]):
+            m.d.sync += coarse.eq(total >> Cat(C(0, 3), self.coarse))
+        with m.If(self.enable[3]):
+            m.d.sync += half.eq(saturated(fine, 19))
+        with m.If(self.enable[4]):
+            m.d.sync += self.result.eq(saturated(rounded, 18))
+        return m

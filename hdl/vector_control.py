@@ -1,0 +1,303 @@
+"""The front of the vector engine: fetches parameters, and issues one (row, group of columns) a cycle."""
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from .config import AcceleratorConfig
+from .functions import any_of
+from .interfaces import READ_LATENCY, ScratchpadReadSignature
+from .isa import VECTOR, Function
+from .row_unit import RowEntry
+
+__all__ = ["GROUP_SPACING", "Beat", "BeatIssuer", "ParameterFeeder"]
+
+#: Fewest cycles from one group's row m to the next group's row m: the loop of the row statistics.
+GROUP_SPACING = 4
+
+
+class Beat(data.Struct):
+    """What the pipeline must know of one (row, group)."""
+
+    destination: 16
+    part: 4  # which slice of `lanes` bytes of the destination word
+    accumulator: 16
+    slice: 4  # which slice of `lanes` columns of the accumulator word
+    row: 16  # row table entry
+
+
+class ParameterFeeder(wiring.Component):
+    """Reads the parameters of each group ahead of its first beat, across instructions; runs LOAD_ROWS itself.
+
+    Members
+    -------
+    command : in, stream of VECTOR
+        From the queue.
+    following : out, stream of VECTOR
+        The instruction whose parameters are being read, for the :class:`BeatIssuer`. Not LOAD_ROWS.
+    port : ScratchpadReadSignature
+    first, second : out, ``parameter_words`` words each
+        The records of a group; the mask is in the first word of ``first``.
+    armed : out
+        The records are there, and no beat has been issued with them.
+    taken : in
+        The first beat of the group is issued in this cycle.
+    released : in
+        The pipeline has copied the records: they may be overwritten.
+    quiet : in
+        No vector instruction is under way.
+    entry_valid, entry_row, entry : out
+        LOAD_ROWS writes an entry of the row table.
+    rows_loaded : out
+        LOAD_ROWS has finished.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        record = 8 * config.word_bytes * config.parameter_words
+        super().__init__({
+            "command": In(stream.Signature(VECTOR.layout)),
+            "following": Out(stream.Signature(VECTOR.layout)),
+            "port": Out(ScratchpadReadSignature(config)),
+            "first": Out(record),
+            "second": Out(record),
+            "armed": Out(1),
+            "taken": In(1),
+            "released": In(1),
+            "quiet": In(1),
+            "entry_valid": Out(1),
+            "entry_row": Out(16),
+            "entry": Out(RowEntry),
+            "rows_loaded": Out(1),
+        })
+
+    def elaborate(self, platform):
+        config = self.config
+        words = config.parameter_words
+        word_bits = 8 * config.word_bytes
+        m = Module()
+        instruction = Signal(VECTOR.layout, reset_less=True)
+        active, loading_rows = Signal(), Signal()
+        free = Signal(init=1)
+        address, groups = Signal(16), Signal(16)
+        requested = Signal(range(2 * words + 1))  # words of this group asked for
+        received = Signal(range(2 * words + 1))
+        wanted, start = Signal(range(2 * words + 1)), Signal(range(2 * words + 1))
+
+        payload = self.command.payload
+        rows = payload.function == Function.LOAD_ROWS.value
+        m.d.comb += [
+            self.command.ready.eq(~active & ~loading_rows & ~self.following.valid & (~rows | self.quiet)),
+            self.following.payload.eq(instruction),
+        ]
+        with m.If(self.following.ready):
+            m.d.sync += self.following.valid.eq(0)
+        with m.If(self.command.valid & self.command.ready):
+            m.d.sync += [
+                instruction.eq(payload), address.eq(payload.parameters), groups.eq(payload.groups),
+                requested.eq(0), received.eq(0), loading_rows.eq(rows), active.eq(~rows),
+                self.following.valid.eq(~rows),
+            ]
+
+        function = instruction.function
+        first, second = any_of(function, "first"), any_of(function, "second")
+        m.d.comb += [
+            wanted.eq(Mux(any_of(function, "mask"), 1, Mux(first, words, 0) + Mux(second, words, 0))),
+            start.eq(Mux(second & ~first, words, 0)),
+        ]
+
+        # The words of a group, straight from the port into their place.
+        arriving = Signal(READ_LATENCY)
+        m.d.sync += arriving.eq(Cat(self.port.enable & self.port.ready, arriving))
+        row_request = Signal()
+        m.d.comb += [
+            self.port.enable.eq((active & free & (requested != wanted)) | row_request),
+            self.port.address.eq(address),
+        ]
+        with m.If(self.port.enable & self.port.ready):
+            m.d.sync += [address.eq(address + 1), requested.eq(requested + 1)]
+        store = Signal(range(2 * words + 1))
+        m.d.comb += store.eq(start + received)
+        with m.If(active & arriving[-1]):
+            m.d.sync += received.eq(received + 1)
+            for index in range(2 * words):
+                record = self.first if index < words else self.second
+                with m.If(store == index):
+                    m.d.sync += record.word_select(index % words, word_bits).eq(self.port.data)
+        with m.If(self.released):
+            m.d.sync += free.eq(1)
+        with m.If(self.taken):
+            m.d.sync += self.armed.eq(0)
+        with m.If(active & free & (received == wanted)):
+            m.d.sync += [self.armed.eq(1), free.eq(0), requested.eq(0), received.eq(0), groups.eq(groups - 1)]
+            with m.If(groups == 1):
+                m.d.sync += active.eq(0)
+
+        self._load_rows(m, instruction, loading_rows, row_request, arriving[-1])
+        return m
+
+    def _load_rows(self, m, instruction, loading_rows, request, arrived):
+        """One word after the other; its records go to the row table one a cycle."""
+        records = self.config.rows // 4
+        row, left = Signal(16), Signal(16)
+        word = Signal(8 * self.config.word_bytes, reset_less=True)
+        index = Signal(range(max(2, records)))
+        waiting, writing, begun = Signal(), Signal(), Signal()
+        m.d.comb += [
+            request.eq(loading_rows & begun & ~waiting & ~writing),
+            self.entry_valid.eq(writing),
+            self.entry_row.eq(row),
+            self.entry.multiplier.eq(word[:16]),
+            self.entry.shift.eq(word[16:22]),
+        ]
+        with m.If(loading_rows & ~begun):
+            m.d.sync += [begun.eq(1), row.eq(instruction.row), left.eq(instruction.m)]
+        with m.If(request & self.port.ready):
+            m.d.sync += waiting.eq(1)
+        with m.If(waiting & arrived):
+            m.d.sync += [waiting.eq(0), writing.eq(1), word.eq(self.port.data), index.eq(0)]
+        m.d.sync += self.rows_loaded.eq(0)
+        with m.If(writing):
+            m.d.sync += [row.eq(row + 1), left.eq(left - 1), word.eq(word >> 32), index.eq(index + 1)]
+            with m.If(index == records - 1):
+                m.d.sync += writing.eq(0)
+            with m.If(left == 1):
+                m.d.sync += [writing.eq(0), begun.eq(0), loading_rows.eq(0), self.rows_loaded.eq(1)]
+
+
+class BeatIssuer(wiring.Component):
+    """Walks over the groups and, within a group, the rows of an instruction, and issues a beat a cycle.
+
+    Members
+    -------
+    following : in, stream of VECTOR
+        From the :class:`ParameterFeeder`.
+    armed, taken
+        As there.
+    residual : ScratchpadReadSignature
+        The residual operand is read in the cycle of the beat.
+    request, half, grant
+        As in :class:`~celosia.hdl.halves.HalfClaimSignature`.
+    stall : in
+        Too many instructions are under way: start none.
+    quiet : in
+        No vector instruction is under way.
+    start : out
+        The first beat of an instruction is issued in this cycle.
+    issue : out
+        ``beat`` is issued in this cycle.
+    instruction : out, VECTOR
+        The instruction it belongs to.
+    first_of_group, in_first_group, in_last_group, last : out
+        Where in the instruction the beat lies.
+    busy : out
+        An instruction is held, started or not.
+    conflict : out
+        For the counters.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        super().__init__({
+            "following": In(stream.Signature(VECTOR.layout)),
+            "armed": In(1),
+            "taken": Out(1),
+            "residual": Out(ScratchpadReadSignature(config)),
+            "request": Out(1),
+            "half": Out(1),
+            "grant": In(1),
+            "stall": In(1),
+            "quiet": In(1),
+            "start": Out(1),
+            "issue": Out(1),
+            "beat": Out(Beat),
+            "instruction": Out(VECTOR.layout),
+            "first_of_group": Out(1),
+            "in_first_group": Out(1),
+            "in_last_group": Out(1),
+            "last": Out(1),
+            "busy": Out(1),
+            "conflict": Out(1),
+        })
+
+    def elaborate(self, platform):
+        config = self.config
+        slices, parts = config.cols // config.lanes, config.rows // config.lanes
+        m = Module()
+        instruction = self.instruction
+        active, started = Signal(), Signal()
+        row, group = Signal(16), Signal(16)  # left after this one
+        spacing = Signal(range(GROUP_SPACING))
+        group_accumulator, group_destination, group_residual = Signal(16), Signal(16), Signal(16)
+        accumulator, destination, residual = Signal(16), Signal(16), Signal(16)
+        slice_, part = Signal(4), Signal(4)
+        index = Signal(16)
+        drains, reads_residual = Signal(), Signal()
+
+        may_start, ready = Signal(), Signal()
+        m.d.comb += [
+            self.busy.eq(active),
+            self.half.eq(instruction.accumulator[exact_log2(config.half_words)]),
+            self.request.eq(active & ~started & (~drains | self.quiet) & ~self.stall),
+            may_start.eq(started | (self.request & self.grant)),
+            ready.eq(active & may_start & (spacing == 0) & (~self.first_of_group | self.armed)),
+            self.residual.enable.eq(ready & reads_residual),
+            self.residual.address.eq(residual),
+            self.issue.eq(ready & (~reads_residual | self.residual.ready)),
+            self.start.eq(self.issue & ~started),
+            self.taken.eq(self.issue & self.first_of_group),
+            self.last.eq((row == 0) & (group == 0)),
+            self.in_last_group.eq(group == 0),
+            self.beat.accumulator.eq(accumulator),
+            self.beat.slice.eq(slice_),
+            self.beat.destination.eq(destination),
+            self.beat.part.eq(part),
+            self.beat.row.eq(index),
+            self.conflict.eq((active & ~may_start & (~drains | self.quiet))
+                             | (self.residual.enable & ~self.residual.ready)),
+        ]
+        with m.If(spacing != 0):
+            m.d.sync += spacing.eq(spacing - 1)
+        with m.If(self.issue):
+            m.d.sync += [
+                started.eq(1), self.first_of_group.eq(0), row.eq(row - 1), index.eq(index + 1),
+                accumulator.eq(accumulator + 1),
+                destination.eq(destination + instruction.destination_stride),
+                residual.eq(residual + instruction.residual_stride),
+            ]
+            with m.If(self.first_of_group):
+                m.d.sync += spacing.eq(Mux(instruction.m < GROUP_SPACING, GROUP_SPACING - instruction.m, 0))
+            with m.If(row == 0):
+                next_word = Signal(16)
+                m.d.comb += next_word.eq(part == parts - 1)
+                next_tile = slice_ == slices - 1
+                next_accumulator = Signal(16)
+                m.d.comb += next_accumulator.eq(
+                    group_accumulator + Mux(next_tile, instruction.accumulator_stride, 0))
+                m.d.sync += [
+                    self.first_of_group.eq(1), self.in_first_group.eq(0), row.eq(instruction.m - 1),
+                    index.eq(instruction.row), group.eq(group - 1),
+                    part.eq(Mux(next_word, 0, part + 1)), slice_.eq(Mux(next_tile, 0, slice_ + 1)),
+                    group_accumulator.eq(next_accumulator), accumulator.eq(next_accumulator),
+                    group_destination.eq(group_destination + next_word),
+                    destination.eq(group_destination + next_word),
+                    group_residual.eq(group_residual + next_word), residual.eq(group_residual + next_word),
+                ]
+                with m.If(group == 0):
+                    m.d.sync += active.eq(0)
+
+        payload = self.following.payload
+        m.d.comb += self.following.ready.eq(~active | (self.issue & self.last))
+        with m.If(self.following.valid & self.following.ready):
+            m.d.sync += [
+                active.eq(1), started.eq(0), instruction.eq(payload), self.first_of_group.eq(1),
+                self.in_first_group.eq(1), row.eq(payload.m - 1), group.eq(payload.groups - 1),
+                index.eq(payload.row), part.eq(0), slice_.eq(0),
+                group_accumulator.eq(payload.accumulator), accumulator.eq(payload.accumulator),
+                group_destination.eq(payload.destination), destination.eq(payload.destination),
+                group_residual.eq(payload.residual), residual.eq(payload.residual),
+                drains.eq(any_of(payload.function, "drains")),
+                reads_residual.eq(any_of(payload.function, "residual")),
+            ]
+        return m
