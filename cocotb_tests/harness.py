@@ -22,7 +22,8 @@ A testbench of a unit is two files. ``test_dma.py`` is what pytest collects: it 
         await start_clock(dut)
 
 The pytest test fails when a coroutine fails, and when no coroutine ran. The seed of ``random`` is new each
-time, and printed; ``COCOTB_RANDOM_SEED=123`` repeats a run. ``WAVES=1`` writes ``build/waves/<test>/dump.vcd``.
+time, and printed; ``COCOTB_RANDOM_SEED=123`` repeats a run. ``WAVES=1`` writes
+``build/waves/<test>/dump.vcd``.
 Give each coroutine a ``timeout_time``: a design that hangs would otherwise run for ever.
 """
 
@@ -65,7 +66,7 @@ def bench_parameters() -> dict[str, Any]:
 
 
 async def start_clock(dut: Any, period_ns: int = 10) -> None:
-    """Inside the simulator: start the clock ``clk`` and hold ``rst``, if there is one, for two of its edges.
+    """Inside the simulator: start the clock ``clk`` and hold ``rst``, if there is one, for two edges.
 
     Returns at the first edge that finds the design out of reset: drive the inputs before. A value that is read
     at an edge is the one that the edge found, and what is written at it shows at the next edge.
@@ -171,16 +172,16 @@ def _to_verilog(design: Any, top: str, ports: Any) -> str:
 
 def _build(toolchain: Any, verilog: str, top: str, waves: bool) -> Path:
     import cocotb_tools
-    from celosia.sim.build import WAIVERS, object_cache
+    from celosia.sim.build import WAIVERS, build_failure, object_cache
     from celosia.sim.cache import cached_folder, content_key
-    from celosia.sim.verilator import ToolError
     from cocotb_tools.runner import get_runner
 
     # Testbenches are compiled more often than they run long: little optimisation, compiled fast.
     environment = toolchain.environment(
         OPT_FAST="-O1", OPT_SLOW="-O0", OPT_GLOBAL="-O1", OBJCACHE=object_cache(toolchain))
-    key = content_key(verilog, top, str(waves), json.dumps(WAIVERS), toolchain.identity, environment["MAKEFLAGS"],
-                      str(Path(cocotb_tools.__file__).resolve()), version("cocotb"))
+    key = content_key(
+        verilog, top, str(waves), json.dumps(WAIVERS), toolchain.identity, environment["MAKEFLAGS"],
+        str(Path(cocotb_tools.__file__).resolve()), version("cocotb"))
 
     def make(folder: Path) -> list[str]:
         source, log_file = folder / f"{top}.v", folder / "build.log"
@@ -191,8 +192,8 @@ def _build(toolchain: Any, verilog: str, top: str, waves: bool) -> Path:
                     sources=[source], hdl_toplevel=top, build_dir=folder, waves=waves,
                     timescale=("1ns", "1ps"), build_args=[*WAIVERS, "--no-timing"], log_file=log_file)
             except RuntimeError as error:
-                log = log_file.read_text(errors="replace")[-6000:]
-                raise ToolError(f"Verilator can't compile {top}:\n{log}") from error
+                log = log_file.read_text(errors="replace")
+                raise build_failure(f"Verilator can't compile {top}", log) from error
         for path in folder.iterdir():
             if path.name not in (top, source.name, log_file.name):
                 path.unlink() if path.is_file() else shutil.rmtree(path)

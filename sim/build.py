@@ -1,18 +1,86 @@
 """Compiles Verilog into a simulation that Python loads, and keeps what was compiled."""
 
+import errno
+import json
+import os
+import re
+import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Literal
 
-from .cache import cache_root, content_key, unusable
-from .verilator import Toolchain
+from rich.console import Console
 
-__all__ = ["WAIVERS", "object_cache"]
+from .cache import CacheError, cache_root, cached_folder, content_key, unusable
+from .verilator import Toolchain, ToolError
+
+__all__ = ["WAIVERS", "Waves", "build_failure", "compile_model", "object_cache"]
+
+#: Format of recorded waves: None compiles a model that can't record any, which is faster.
+Waves = Literal["vcd", "fst"] | None
 
 #: Warnings of Verilator that are noise on generated Verilog; any other one stops a build.
 WAIVERS = (
     "-Wno-WIDTHEXPAND",  # Amaranth extends operands where Verilog's own rules do it
     "-Wno-WIDTHTRUNC",  # and truncates in assignments, where Amaranth's rules say so
+    "-Wno-SYMRSVDWORD",  # a port called interrupt is spelt __SYM__interrupt in C++, and nowhere else
 )
+
+_HARNESS = Path(__file__).with_name("harness.cpp")
+_LIBRARY = "libmodel.so"
+_VERILATOR_FLAGS = (
+    "--cc", "--exe", "--prefix", "Vtop", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-timing",
+    "--timescale", "1ns/1ns", *WAIVERS)
+# Hidden: calls inside the library need no table, and two loaded models share nothing.
+_COMPILER_FLAGS = "-fPIC -fvisibility=hidden -DVL_USER_FATAL -DVL_USER_STOP -DVL_USER_FINISH"
+_OPTIMISATION = {"OPT_FAST": "-O3 -march=native", "OPT_SLOW": "-O1", "OPT_GLOBAL": "-O3 -march=native"}
+
+
+def compile_model(
+    verilog: str,
+    *,
+    top: str = "top",
+    compiler: str | None = None,
+    waves: Waves = None,
+    on_stage: Callable[[str], None] | None = None,
+) -> Path:
+    """The shared library of a simulation of ``verilog``: compiled, or found as it was compiled before.
+
+    Parameters
+    ----------
+    verilog : str
+        Text with the module ``top``, whose ports are those of the accelerator (``docs/simulation.md``).
+    compiler : str, optional
+        As for :meth:`Toolchain.find`.
+    waves : "vcd", "fst" or None
+        Which waves the simulation can record.
+    on_stage : function, optional
+        Called with a few words at each stage of a compilation, and not at all when nothing is compiled.
+        Without it, a spinner is shown on a terminal.
+
+    Raises
+    ------
+    ToolError
+        When a tool is missing, or the Verilog can't be compiled; with the message of the tool.
+    CacheError
+        When the cache can't be written.
+    """
+    toolchain = Toolchain.find(compiler)
+    if waves == "fst":
+        _require_fst_headers(toolchain)
+    harness = _HARNESS.read_bytes()
+    flags = json.dumps([top, waves, _VERILATOR_FLAGS, _COMPILER_FLAGS, _OPTIMISATION])
+    key = content_key(verilog, harness, flags, toolchain.identity)
+
+    def make(folder: Path) -> list[str]:
+        spinner = Console(stderr=True).status(f"compiling the simulation of {top} (once)")
+        with spinner if on_stage is None else nullcontext():
+            _compile(folder, toolchain, verilog, top, waves, on_stage or (lambda stage: None))
+        return [_LIBRARY]
+
+    return cached_folder("models", key, make) / _LIBRARY
 
 
 def object_cache(toolchain: Toolchain) -> str:
@@ -23,3 +91,58 @@ def object_cache(toolchain: Toolchain) -> str:
     except OSError as error:
         raise unusable(error) from error
     return f"{sys.executable} -I -S {Path(__file__).with_name('objcache.py')} {folder}"
+
+
+def _compile(
+    folder: Path, toolchain: Toolchain, verilog: str, top: str, waves: Waves, on_stage: Callable[[str], None]
+) -> None:
+    environment = toolchain.environment(OBJCACHE=object_cache(toolchain), **_OPTIMISATION)
+    source, objects = folder / f"{top}.v", folder / "obj"
+    source.write_text(verilog)
+    on_stage("translating Verilog to C++")
+    _run(environment, [
+        toolchain.command, *_VERILATOR_FLAGS, *([f"--trace-{waves}"] if waves else []), "--top-module", top,
+        "--Mdir", objects, "-CFLAGS", _COMPILER_FLAGS, "-LDFLAGS", "-shared -fPIC", "-o", folder / _LIBRARY,
+        source, _HARNESS])
+    (objects / "ports.inc").write_text(_port_table((objects / "Vtop.h").read_text()))
+    on_stage("compiling C++")
+    _run(environment, ["make", "-j2", "-C", objects, "-f", "Vtop.mk"])
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.name != _LIBRARY:
+            path.rmdir() if path.is_dir() else path.unlink()
+
+
+def _port_table(header: str) -> str:
+    """The ports that the C++ class declares, one macro call a port."""
+    lines = []
+    for kind, name, high, low in re.findall(r"VL_(IN|OUT)(?:8|16|64|W)?\(&?(\w+),(\d+),(\d+)", header):
+        # How Verilator spells words that C++ has taken, and a double underscore.
+        text = name.removeprefix("__SYM__").replace("___05F", "__")
+        lines.append(f'{kind}PUT({name}, "{text}", {int(high) - int(low) + 1})\n')
+    return "".join(lines)
+
+
+def _run(environment: dict[str, str], command: Sequence[str | Path]) -> None:
+    done = subprocess.run(
+        [str(word) for word in command], env={**os.environ, **environment}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", check=False)
+    if done.returncode == 0:
+        return
+    raise build_failure(f"{Path(command[0]).name} can't compile the simulation", done.stdout)
+
+
+def build_failure(what: str, log: str) -> ToolError | CacheError:
+    """The exception for a build that failed with ``log``: a full disk, or ``what`` and the tools' messages."""
+    if "No space left on device" in log:
+        return unusable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    messages = [line for line in log.splitlines() if re.search(r"error|warning", line, re.IGNORECASE)]
+    return ToolError(f"{what}:\n" + ("\n".join(messages[:20]) or log[-2000:]))
+
+
+def _require_fst_headers(toolchain: Toolchain) -> None:
+    probe = subprocess.run(
+        [toolchain.compiler, "-E", "-x", "c++", "-o", "/dev/null", "-"],
+        input="#include <lz4.h>\n#include <zlib.h>\n", text=True, capture_output=True, check=False)
+    if probe.returncode != 0:
+        raise ToolError("FST waves need the headers lz4.h and zlib.h (Debian: apt install liblz4-dev "
+                        "zlib1g-dev); VCD waves need none")
