@@ -157,16 +157,16 @@ class AXI4LiteSignature(wiring.Signature):
 
 
 def connect_channels(m: Any, port: Any, part: Any) -> None:
-    """Connect the channels that ``part`` has (read or write ones, a manager inside) to ``port``, the whole AXI4
-    port of the component that is being elaborated; adds the statements to module ``m``."""
+    """Connect the channels that ``part`` has (read or write ones, a manager inside) to ``port``, the whole
+    AXI4 port of the component that is being elaborated; adds the statements to module ``m``."""
     for name, member in part.signature.members.items():
         outer, inner = getattr(port, name), getattr(part, name)
         m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
 
 
 def flat_ports(component: Any) -> dict[str, tuple[Any, Any]]:
-    """The ports of ``component`` for ``amaranth.back.verilog.convert(ports=...)``, the parts of each name joined by
-    one underscore (``m_axi_mem_awaddr``), as cocotbext-axi and FPGA tools expect of a bus."""
+    """The ports of ``component`` for ``amaranth.back.verilog.convert(ports=...)``, the parts of each name
+    joined by one underscore (``m_axi_mem_awaddr``), as cocotbext-axi and FPGA tools expect of a bus."""
     ports = {}
     for path, _member, value in component.signature.flatten(component):
         signal = value.as_value() if isinstance(value, ValueCastable) else value

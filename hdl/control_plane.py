@@ -1,0 +1,128 @@
+"""Everything of the accelerator but its datapath: registers, sequencer, DMA and the memory bus."""
+
+from amaranth import Module, ResetInserter
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from .axi import AXI4LiteSignature, AXI4Signature, connect_channels
+from .config import AcceleratorConfig
+from .control import CONTROL_ADDRESS_BITS, Control
+from .counters import Counters
+from .dma import LoadEngine, StoreEngine
+from .interfaces import CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
+from .isa import MATMUL, VECTOR, Engine
+from .read_channel import ReadArbiter
+from .sequencer import Sequencer
+from .write_channel import WriteChannel
+
+__all__ = ["ControlPlane"]
+
+
+class ControlPlane(wiring.Component):
+    """Wires the control side together.
+
+    Rules
+    -----
+    1. ``reset`` is high for one cycle when a program starts, when it fails and at a soft reset. Everything
+       that works on instructions, in here and in the datapath, must be reset by it: no ``finished`` may
+       follow it.
+    2. The bus side of the DMA is not reset by it: bursts under way are completed, their data dropped, writes
+       without byte enables (``ReadArbiter``, ``WriteChannel``).
+
+    Members
+    -------
+    s_axi_ctrl : AXI4LiteSignature
+        The registers.
+    m_axi_mem : AXI4Signature
+        The memory.
+    interrupt : 1 bit
+    matmul, vector : CommandSignature
+    load_port : ScratchpadWriteSignature
+    store_port : ScratchpadReadSignature
+    reset : 1 bit
+    array_active, matmul_tile_stall, matmul_conflict, vector_conflict : 1 bit
+        Events in the datapath, for the counters of the same names.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "s_axi_ctrl": In(AXI4LiteSignature(CONTROL_ADDRESS_BITS)),
+            "m_axi_mem": Out(AXI4Signature.of(config)),
+            "interrupt": Out(1),
+            "matmul": Out(CommandSignature(MATMUL)),
+            "vector": Out(CommandSignature(VECTOR)),
+            "load_port": Out(ScratchpadWriteSignature(config)),
+            "store_port": Out(ScratchpadReadSignature(config)),
+            "reset": Out(1),
+            "array_active": In(1),
+            "matmul_tile_stall": In(1),
+            "matmul_conflict": In(1),
+            "vector_conflict": In(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        m.submodules.control = control = Control(config)
+        m.submodules.counters = counters = Counters(config)
+        m.submodules.sequencer = sequencer = Sequencer(config)
+        m.submodules.reads = reads = ReadArbiter(config)
+        m.submodules.writes = writes = WriteChannel(config)
+        load, store = LoadEngine(config), StoreEngine(config)
+        m.submodules.load = ResetInserter(sequencer.reset)(load)
+        m.submodules.store = ResetInserter(sequencer.reset)(store)
+
+        connect(m, control.bus, flipped(self.s_axi_ctrl))
+        connect_channels(m, self.m_axi_mem, reads.bus)
+        connect_channels(m, self.m_axi_mem, writes.bus)
+        connect(m, control.status, sequencer.status)
+        connect(m, control.counters, counters.values)
+        connect(m, sequencer.load, load.instructions)
+        connect(m, sequencer.store, store.instructions)
+        connect(m, sequencer.matmul, flipped(self.matmul))
+        connect(m, sequencer.vector, flipped(self.vector))
+        connect(m, sequencer.fetch_requests, reads.fetch_requests)
+        connect(m, reads.fetch_data, sequencer.fetch_data)
+        connect(m, load.requests, reads.load_requests)
+        connect(m, reads.load_data, load.data)
+        connect(m, load.port, flipped(self.load_port))
+        connect(m, store.port, flipped(self.store_port))
+        connect(m, store.requests, writes.requests)
+        connect(m, store.beats, writes.beats)
+        for window in (sequencer.window, load.window, store.window):
+            m.d.comb += [window.base.eq(control.window.base), window.limit.eq(control.window.limit)]
+        m.d.comb += [
+            self.interrupt.eq(control.interrupt),
+            self.reset.eq(sequencer.reset),
+            reads.flush.eq(sequencer.reset),
+            writes.flush.eq(sequencer.reset),
+            store.burst_finished.eq(writes.finished),
+            store.burst_error.eq(writes.error),
+            sequencer.start.eq(control.start),
+            sequencer.soft_reset.eq(control.reset),
+            sequencer.program.eq(control.program),
+            sequencer.watchdog.eq(control.watchdog),
+            sequencer.load_outside.eq(load.outside),
+            sequencer.load_bus_error.eq(load.bus_error),
+            sequencer.store_outside.eq(store.outside),
+            sequencer.store_bus_error.eq(store.bus_error),
+        ]
+
+        events, running = counters.events, sequencer.status.busy
+        m.d.comb += [
+            counters.clear.eq(sequencer.clear),
+            events.cycles.eq(running),
+            events.instructions.eq(sequencer.decoded),
+            events.read_bytes.eq(reads.beat & running),
+            events.write_bytes.eq(store.stored_word & running),
+        ]
+        for name in ("array_active", "matmul_tile_stall", "matmul_conflict", "vector_conflict"):
+            m.d.comb += getattr(events, name).eq(getattr(self, name) & running)
+        for engine in Engine:
+            name = engine.name.lower()
+            m.d.comb += [
+                getattr(events, f"{name}_busy").eq(sequencer.busy[engine.value]),
+                getattr(events, f"{name}_wait").eq(sequencer.waiting[engine.value]),
+            ]
+        return m

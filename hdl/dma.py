@@ -1,0 +1,254 @@
+"""The load and the store engine: 2-D strided transfers between DRAM and scratchpad.
+
+Rules of both
+-------------
+1. An instruction is accepted as soon as the addresses of the one before have been worked out, while its data
+   may still be under way: transfers follow each other without a gap on the bus. At most ``TRANSFERS`` are
+   under way.
+2. Instructions finish in order. A load has finished when its last word is stored, a store when the response
+   to its last burst has come.
+3. A row starts at the first byte of a beat; its bytes follow without gaps. What is left of the row's last
+   beat is ignored by a load and has no byte enabled in a store.
+4. ``outside`` (a burst would leave the window) and ``bus_error`` (an error response) stay high from when
+   every earlier instruction has finished until a reset: the oldest instruction under way is the one that
+   failed.
+5. A reset while bursts are under way leaves it to the bus side (``ReadArbiter``, ``WriteChannel``) to
+   complete them.
+"""
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from .bursts import BurstGenerator, BurstLayout, WindowSignature
+from .config import AcceleratorConfig
+from .interfaces import READ_LATENCY, CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
+from .isa import TRANSFER
+from .read_channel import BeatLayout
+from .words import AREA, WordWalker
+from .write_channel import StrobedBeatLayout
+
+__all__ = ["TRANSFERS", "LoadEngine", "StoreEngine"]
+
+#: Instructions that a transfer engine has under way at most.
+TRANSFERS = 8
+
+
+class _Transfers:
+    """What both engines do with an instruction: hand it to the burst generator and to the word walker, and
+    count those under way."""
+
+    def __init__(self, m: Module, config: AcceleratorConfig, engine):
+        m.submodules.bursts = bursts = BurstGenerator(config)
+        m.submodules.walker = self.walker = WordWalker(config)
+        m.submodules.areas = areas = SyncFIFOBuffered(width=AREA.size, depth=TRANSFERS)
+        self.oldest = Signal()  # one instruction is under way
+        under_way = Signal(range(TRANSFERS + 1))
+        instruction = engine.instructions.command
+        area = Signal(AREA)
+        for name in ("count", "words", "scratchpad", "scratchpad_stride"):
+            m.d.comb += area[name].eq(instruction.p[name])
+        accept = Signal()
+        room = under_way != TRANSFERS
+        m.d.comb += [
+            accept.eq(instruction.valid & instruction.ready),
+            instruction.ready.eq(bursts.transfer.ready & room),
+            bursts.transfer.valid.eq(instruction.valid & room),
+            bursts.transfer.p.eq(instruction.p),
+            areas.w_data.eq(area),
+            areas.w_en.eq(accept),
+            self.walker.area.valid.eq(areas.r_rdy),
+            self.walker.area.p.eq(areas.r_data),
+            areas.r_en.eq(self.walker.area.ready),
+            self.oldest.eq(under_way == 1),
+            engine.outside.eq(bursts.outside & self.oldest),
+        ]
+        m.d.sync += under_way.eq(under_way + accept - engine.instructions.finished)
+        connect(m, flipped(engine.requests), bursts.bursts)
+        connect(m, bursts.window, flipped(engine.window))
+
+
+class LoadEngine(wiring.Component):
+    """Copies rows from DRAM into the scratchpad, a beat or a word a cycle, whichever is smaller.
+
+    Members
+    -------
+    instructions : CommandSignature(TRANSFER)
+    requests : stream of :class:`BurstLayout`
+    data : stream of :class:`BeatLayout`
+        The beats of the requests, in order.
+    port : ScratchpadWriteSignature
+        Always with every bit of ``mask`` set. The word of a beat is offered in the cycle after the beat.
+    window : WindowSignature
+    outside, bus_error : 1 bit
+        Rule 4.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "instructions": In(CommandSignature(TRANSFER)),
+            "requests": Out(stream.Signature(BurstLayout(config))),
+            "data": In(stream.Signature(BeatLayout(config))),
+            "port": Out(ScratchpadWriteSignature(config)),
+            "window": In(WindowSignature()),
+            "outside": Out(1),
+            "bus_error": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config, port, beat = self._config, self.port, self.data
+        words = _Transfers(m, config, self).walker.words
+        bits, bus_bits = 8 * config.word_bytes, config.bus_bits
+
+        enable, last = Signal(), Signal(reset_less=True)
+        address = Signal.like(port.address, reset_less=True)
+        word = Signal(bits, reset_less=True)
+        step = Signal()  # part of a beat or of a word is taken
+        completes = Signal()  # the word is complete with it
+        m.d.comb += [
+            step.eq(beat.valid & ~beat.p.error & words.valid & (~enable | port.ready)),
+            words.ready.eq(step & completes),
+            port.enable.eq(enable),
+            port.address.eq(address),
+            port.data.eq(word),
+            port.mask.eq(~0),
+            self.instructions.finished.eq(enable & port.ready & last),
+            self.bus_error.eq(beat.valid & beat.p.error & ~enable),
+        ]
+        with m.If(step):
+            m.d.sync += enable.eq(completes)
+        with m.Elif(port.ready):
+            m.d.sync += enable.eq(0)
+        with m.If(step & completes):
+            m.d.sync += [address.eq(words.p.address), last.eq(words.p.last)]
+
+        if bits == bus_bits:
+            m.d.comb += [completes.eq(1), beat.ready.eq(step)]
+            with m.If(step):
+                m.d.sync += word.eq(beat.p.data)
+        elif bits > bus_bits:
+            part = Signal(range(bits // bus_bits))
+            m.d.comb += [completes.eq(part == bits // bus_bits - 1), beat.ready.eq(step)]
+            with m.If(step):
+                m.d.sync += [word.word_select(part, bus_bits).eq(beat.p.data), part.eq(part + 1)]
+        else:
+            part = Signal(range(bus_bits // bits))
+            row_beat_ends = words.p.row_ends | (part == bus_bits // bits - 1)
+            m.d.comb += [completes.eq(1), beat.ready.eq(step & row_beat_ends)]
+            with m.If(step):
+                m.d.sync += [
+                    word.eq(beat.p.data.word_select(part, bits)),
+                    part.eq(Mux(row_beat_ends, 0, part + 1)),
+                ]
+        return m
+
+
+class StoreEngine(wiring.Component):
+    """Copies rows from the scratchpad to DRAM, a beat or a word a cycle, whichever is smaller.
+
+    Members
+    -------
+    instructions : CommandSignature(TRANSFER)
+    port : ScratchpadReadSignature
+    requests : stream of :class:`BurstLayout`
+    beats : stream of :class:`StrobedBeatLayout`
+        The beats of the requests, in order; they may come before their request.
+    burst_finished, burst_error : 1 bit
+        From the ``WriteChannel``.
+    stored_word : 1 bit
+        A word has been read from the scratchpad; for the counter.
+    window : WindowSignature
+    outside, bus_error : 1 bit
+        Rule 4, but ``bus_error`` is a pulse.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "instructions": In(CommandSignature(TRANSFER)),
+            "port": Out(ScratchpadReadSignature(config)),
+            "requests": Out(stream.Signature(BurstLayout(config))),
+            "beats": Out(stream.Signature(StrobedBeatLayout(config))),
+            "burst_finished": In(1),
+            "burst_error": In(1),
+            "stored_word": Out(1),
+            "window": In(WindowSignature()),
+            "outside": Out(1),
+            "bus_error": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config, port = self._config, self.port
+        words = _Transfers(m, config, self).walker.words
+        bits, bus_bits = 8 * config.word_bytes, config.bus_bits
+
+        # Reads go out only while the buffer has room for all that are under way.
+        depth = 2 * READ_LATENCY + 2
+        m.submodules.buffer = buffer = SyncFIFO(width=bits + 1, depth=depth)
+        owed = Signal(range(depth + 1))  # words in the buffer and on their way to it
+        read = Signal()
+        arriving = Signal(READ_LATENCY)
+        row_ends = Signal(READ_LATENCY)
+        m.d.comb += [
+            port.enable.eq(words.valid & (owed != depth)),
+            port.address.eq(words.p.address),
+            read.eq(port.enable & port.ready),
+            words.ready.eq(read),
+            self.stored_word.eq(read),
+            buffer.w_en.eq(arriving[-1]),
+            buffer.w_data.eq(Cat(port.data, row_ends[-1])),
+            self.instructions.finished.eq(self.burst_finished),
+            self.bus_error.eq(self.burst_error),
+        ]
+        m.d.sync += [
+            owed.eq(owed + read - (buffer.r_rdy & buffer.r_en)),
+            arriving.eq(Cat(read, arriving)),
+            row_ends.eq(Cat(words.p.row_ends, row_ends)),
+        ]
+
+        beat = self.beats
+        word, word_ends_row = buffer.r_data[:bits], buffer.r_data[bits]
+        if bits == bus_bits:
+            m.d.comb += [
+                beat.valid.eq(buffer.r_rdy),
+                buffer.r_en.eq(beat.ready),
+                beat.p.data.eq(word),
+                beat.p.strobe.eq(~0),
+            ]
+        elif bits > bus_bits:
+            part = Signal(range(bits // bus_bits))
+            m.d.comb += [
+                beat.valid.eq(buffer.r_rdy),
+                buffer.r_en.eq(beat.ready & (part == bits // bus_bits - 1)),
+                beat.p.data.eq(word.word_select(part, bus_bits)),
+                beat.p.strobe.eq(~0),
+            ]
+            with m.If(beat.valid & beat.ready):
+                m.d.sync += part.eq(part + 1)
+        else:
+            ratio = bus_bits // bits
+            part = Signal(range(ratio))
+            valid = Signal()
+            filled = Signal(ratio, reset_less=True)
+            packed = Signal(bus_bits, reset_less=True)
+            ends = word_ends_row | (part == ratio - 1)
+            m.d.comb += [
+                buffer.r_en.eq(~valid | beat.ready),
+                beat.valid.eq(valid),
+                beat.p.data.eq(packed),
+                beat.p.strobe.eq(Cat(bit.replicate(config.word_bytes) for bit in filled)),
+            ]
+            with m.If(buffer.r_rdy & buffer.r_en):
+                m.d.sync += [
+                    packed.word_select(part, bits).eq(word),
+                    filled.eq(Mux(part == 0, 1, filled | (1 << part))),
+                    part.eq(Mux(ends, 0, part + 1)),
+                    valid.eq(ends),
+                ]
+            with m.Elif(beat.ready):
+                m.d.sync += valid.eq(0)
+        return m

@@ -1,0 +1,129 @@
+"""The AXI4 read channels: shared between the instruction fetch and the load engine, and safe across a soft
+reset."""
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from .axi import AXI4ReadSignature, Burst
+from .bursts import BurstLayout
+from .config import AcceleratorConfig
+
+__all__ = ["BeatLayout", "ReadArbiter"]
+
+
+class BeatLayout(data.StructLayout):
+    """One beat of read data; ``error``: the memory answered it with an error."""
+
+    def __init__(self, config: AcceleratorConfig):
+        super().__init__({"data": config.bus_bits, "error": 1})
+
+
+class ReadArbiter(wiring.Component):
+    """Issues read bursts for two requesters and hands each its beats, in the order of the requests.
+
+    Rules
+    -----
+    1. The fetch goes first; at most ``outstanding_reads`` bursts are under way.
+    2. All bursts have ID 0, so data comes in the order of the requests; a first-in first-out queue of owners
+       says for whom.
+    3. ``flush`` forgets the requesters' interest: ARVALID stays up until accepted, every beat still to come
+       is taken and dropped, and no further burst is issued before the last of them.
+    4. This component must not be reset when the requesters are: only the reset of the whole bus may.
+
+    By rule 3 a soft reset is over at once for the host, but a read that the memory never answers keeps the
+    bus: AXI4 has no means to withdraw it, and later reads of the same ID must wait for it. A program that is
+    started in this state runs into its watchdog again, and a reset of the memory and the accelerator together
+    is needed.
+
+    Members
+    -------
+    fetch_requests, load_requests : stream of :class:`BurstLayout`
+        ``last`` is ignored.
+    fetch_data, load_data : stream of :class:`BeatLayout`
+        ``ready`` of one holds up the other.
+    flush : 1 bit
+    beat : 1 bit
+        A beat has come that somebody wants; for the counter.
+    bus : AXI4ReadSignature
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        requests, beats = stream.Signature(BurstLayout(config)), stream.Signature(BeatLayout(config))
+        super().__init__({
+            "fetch_requests": In(requests),
+            "load_requests": In(requests),
+            "fetch_data": Out(beats),
+            "load_data": Out(beats),
+            "flush": In(1),
+            "beat": Out(1),
+            "bus": Out(AXI4ReadSignature(config.address_bits, config.bus_bits)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config, bus = self._config, self.bus
+        # A FIFO of depth 1 would have an address without bits.
+        m.submodules.owners = owners = SyncFIFO(width=1, depth=max(2, config.outstanding_reads))
+        dropping = Signal()
+
+        # Requests.
+        may_issue = Signal()
+        m.d.comb += [
+            may_issue.eq((~bus.arvalid | bus.arready) & (owners.level != config.outstanding_reads)
+                         & ~dropping & ~self.flush),
+            self.fetch_requests.ready.eq(may_issue),
+            self.load_requests.ready.eq(may_issue & ~self.fetch_requests.valid),
+            owners.w_data.eq(self.fetch_requests.valid),
+            owners.w_en.eq(may_issue & (self.fetch_requests.valid | self.load_requests.valid)),
+            bus.arsize.eq(exact_log2(config.bus_bytes)),
+            bus.arburst.eq(Burst.INCR),
+            bus.arcache.eq(0b0011),
+        ]
+        address = Signal(config.address_bits, reset_less=True)
+        length = Signal(8, reset_less=True)
+        m.d.comb += [bus.araddr.eq(address), bus.arlen.eq(length)]
+        with m.If(owners.w_en):
+            m.d.sync += [
+                bus.arvalid.eq(1),
+                address.eq(Mux(owners.w_data, self.fetch_requests.p.address, self.load_requests.p.address)),
+                length.eq(Mux(owners.w_data, self.fetch_requests.p.length, self.load_requests.p.length)),
+            ]
+        with m.Elif(bus.arready):
+            m.d.sync += bus.arvalid.eq(0)
+
+        # Data: two registers, so that neither RREADY nor the data outputs depend on the other side in the
+        # cycle.
+        valid, spare_valid = Signal(), Signal()
+        beat, spare = (Signal(BeatLayout(config), name=name, reset_less=True) for name in ("beat", "spare"))
+        last, spare_last = Signal(reset_less=True), Signal(reset_less=True)
+        taken = Signal()
+        m.d.comb += bus.rready.eq(~spare_valid)
+        with m.If(~valid | taken):
+            with m.If(spare_valid):
+                m.d.sync += [beat.eq(spare), last.eq(spare_last), valid.eq(1), spare_valid.eq(0)]
+            with m.Else():
+                m.d.sync += valid.eq(bus.rvalid)
+                with m.If(bus.rvalid):
+                    m.d.sync += [beat.data.eq(bus.rdata), beat.error.eq(bus.rresp[1]), last.eq(bus.rlast)]
+        with m.Elif(bus.rvalid & bus.rready):
+            m.d.sync += [spare.data.eq(bus.rdata), spare.error.eq(bus.rresp[1]), spare_last.eq(bus.rlast),
+                         spare_valid.eq(1)]
+
+        m.d.comb += [
+            self.fetch_data.p.eq(beat),
+            self.load_data.p.eq(beat),
+            self.fetch_data.valid.eq(valid & ~dropping & owners.r_data[0]),
+            self.load_data.valid.eq(valid & ~dropping & ~owners.r_data[0]),
+            taken.eq(valid & (dropping | Mux(owners.r_data[0], self.fetch_data.ready, self.load_data.ready))),
+            owners.r_en.eq(taken & last),
+            self.beat.eq(taken & ~dropping),
+        ]
+        with m.If(self.flush):
+            m.d.sync += dropping.eq(owners.r_rdy)
+        with m.Elif(~owners.r_rdy):
+            m.d.sync += dropping.eq(0)
+        return m

@@ -1,0 +1,179 @@
+"""Runs a program: fetch, check, dispatch to the engines' queues, start and order them, and stop on any
+fault."""
+
+from amaranth import Cat, Module, ResetInserter, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from .bursts import ADDRESS_BITS, BurstLayout, WindowSignature
+from .config import AcceleratorConfig
+from .control import StatusSignature
+from .decoder import ENGINE_FORMATS, Decoder
+from .fetch import Fetch
+from .interfaces import CommandSignature
+from .isa import Engine
+from .issue import IssueUnit
+from .read_channel import BeatLayout
+from .registers import ErrorCause
+from .semaphores import Semaphores
+
+__all__ = ["Sequencer"]
+
+
+class Sequencer(wiring.Component):
+    """Runs one program at a time.
+
+    Rules
+    -----
+    1. ``start`` is ignored while a program runs, and while ``status.error`` is set. It pulses ``reset``, then
+       the program is fetched from ``program``.
+    2. A program is done when END was decoded, no instruction is queued or under way, and no fetched beat is
+       owed.
+    3. At the first fault ``status.error``, its cause and the address of its instruction are set and ``reset``
+       pulses: no engine starts or ends anything after that. Of several faults in a cycle the first of
+       ``ErrorCause`` counts, the load engine's before the store engine's.
+    4. The address is, for ILLEGAL_INSTRUCTION and FETCH_*, the instruction that was to be decoded; for LOAD_*
+       and STORE_*, the one under way; for SEMAPHORE_OVERFLOW, the one that signalled; for WATCHDOG, the
+       oldest under way of the first engine that has one, else the one that waits in the first queue, else the
+       one to be fetched.
+    5. ``soft_reset`` clears the status and pulses ``reset``, whatever goes on.
+    6. ``reset`` is a register, high for one cycle; what it resets may start again in the cycle after.
+
+    Members
+    -------
+    start, soft_reset : 1 bit
+    program, window, watchdog
+        From the registers; stable while a program runs.
+    status : StatusSignature
+    reset : 1 bit
+        For all engines and what belongs to them.
+    clear : 1 bit
+        For the counters, in the cycle of an accepted ``start`` or a soft reset.
+    fetch_requests, fetch_data : streams
+        To and from the read arbiter.
+    load, store, matmul, vector : CommandSignature
+    load_outside, load_bus_error, store_outside, store_bus_error : 1 bit
+        Faults of the oldest instruction under way.
+    decoded : 1 bit
+        An instruction has been decoded.
+    busy, waiting : 4 bits
+        One for each ``Engine``, as in ``IssueUnit``.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "start": In(1),
+            "soft_reset": In(1),
+            "program": In(ADDRESS_BITS),
+            "window": In(WindowSignature()),
+            "watchdog": In(32),
+            "status": Out(StatusSignature()),
+            "reset": Out(1),
+            "clear": Out(1),
+            "fetch_requests": Out(stream.Signature(BurstLayout(config))),
+            "fetch_data": In(stream.Signature(BeatLayout(config))),
+            **{engine.name.lower(): Out(CommandSignature(format))
+               for engine, format in ENGINE_FORMATS.items()},
+            "load_outside": In(1),
+            "load_bus_error": In(1),
+            "store_outside": In(1),
+            "store_bus_error": In(1),
+            "decoded": Out(1),
+            "busy": Out(len(Engine)),
+            "waiting": Out(len(Engine)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config, status = self._config, self.status
+        fetch, decoder, semaphores = Fetch(config), Decoder(config), Semaphores()
+        units = {engine: IssueUnit(config, format) for engine, format in ENGINE_FORMATS.items()}
+        resettable = ResetInserter(self.reset)
+        m.submodules.fetch = resettable(fetch)
+        m.submodules.decoder = resettable(decoder)
+        m.submodules.semaphores = resettable(semaphores)
+
+        running = Signal()
+        all_idle = Cat(unit.idle for unit in units.values()).all()
+        finished = Signal(len(Engine))
+        connect(m, flipped(self.fetch_requests), fetch.requests)
+        connect(m, fetch.data, flipped(self.fetch_data))
+        connect(m, fetch.window, flipped(self.window))
+        connect(m, decoder.fetched, fetch.instructions)
+        m.d.comb += [fetch.program.eq(self.program), fetch.enable.eq(running & ~decoder.ended)]
+        for i, (engine, unit) in enumerate(units.items()):
+            name = engine.name.lower()
+            m.submodules[name] = resettable(unit)
+            port = getattr(self, name)
+            connect(m, flipped(port), unit.engine)
+            connect(m, unit.queue, getattr(decoder, name))
+            connect(m, unit.semaphores, getattr(semaphores, name))
+            m.d.comb += [
+                unit.enable.eq(running),
+                finished[i].eq(port.finished),
+                self.busy[i].eq(unit.busy & running),
+                self.waiting[i].eq(unit.waiting & running),
+            ]
+        m.d.comb += self.decoded.eq(decoder.dispatched & running)
+
+        # The watchdog.
+        just_finished = Signal(len(Engine))  # in the cycle in which an overflow shows
+        quiet_cycles = Signal(32)
+        expired = Signal()
+        m.d.sync += just_finished.eq(finished)
+        with m.If(self.reset | finished.any() | (self.watchdog == 0)):
+            m.d.sync += [quiet_cycles.eq(0), expired.eq(0)]
+        with m.Elif(running):
+            m.d.sync += [quiet_cycles.eq(quiet_cycles + 1), expired.eq(quiet_cycles + 1 >= self.watchdog)]
+
+        # Faults in the order in which they count: cause, condition, address of the instruction.
+        fetched = fetch.instructions.p.address
+        load, store = units[Engine.LOAD].oldest.address, units[Engine.STORE].oldest.address
+        faults = [(cause, decoder.cause == cause, fetched) for cause in (
+            ErrorCause.ILLEGAL_INSTRUCTION, ErrorCause.FETCH_OUTSIDE_WINDOW, ErrorCause.FETCH_BUS_ERROR)]
+        faults += [
+            (ErrorCause.LOAD_OUTSIDE_WINDOW, self.load_outside, load),
+            (ErrorCause.LOAD_BUS_ERROR, self.load_bus_error, load),
+            (ErrorCause.STORE_OUTSIDE_WINDOW, self.store_outside, store),
+            (ErrorCause.STORE_BUS_ERROR, self.store_bus_error, store),
+        ]
+        faults += [
+            (ErrorCause.SEMAPHORE_OVERFLOW,
+             just_finished[i] & (unit.latest.signal & semaphores.overflow).any(),
+             unit.latest.address)
+            for i, unit in enumerate(units.values())]
+        faults += [(ErrorCause.WATCHDOG, expired & unit.busy, unit.oldest.address) for unit in units.values()]
+        faults += [(ErrorCause.WATCHDOG, expired & ~unit.idle, unit.head) for unit in units.values()]
+        faults += [(ErrorCause.WATCHDOG, expired, fetched)]
+        faulty = Signal(len(faults))
+        m.d.comb += faulty.eq(Cat(condition for _cause, condition, _address in faults))
+
+        m.d.sync += self.reset.eq(0)
+        m.d.comb += status.busy.eq(running)
+        starting = Signal()
+        with m.If(self.start & ~running & ~starting & ~status.error):
+            m.d.comb += self.clear.eq(1)
+            m.d.sync += [starting.eq(1), self.reset.eq(1), status.done.eq(0)]
+        with m.If(starting):
+            m.d.sync += [starting.eq(0), running.eq(1)]
+        with m.If(running):
+            with m.If(faulty.any()):
+                m.d.sync += [running.eq(0), status.error.eq(1), self.reset.eq(1)]
+                for i, (cause, _condition, address) in reversed(list(enumerate(faults))):
+                    with m.If(faulty[i]):
+                        m.d.sync += [status.cause.eq(cause), status.error_address.eq(address)]
+            with m.Elif(decoder.ended & all_idle & fetch.quiet):
+                m.d.sync += [running.eq(0), status.done.eq(1)]
+        with m.If(self.soft_reset):
+            m.d.comb += self.clear.eq(1)
+            m.d.sync += [
+                starting.eq(0),
+                running.eq(0),
+                self.reset.eq(1),
+                status.done.eq(0),
+                status.error.eq(0),
+                status.cause.eq(ErrorCause.NONE),
+                status.error_address.eq(0),
+            ]
+        return m

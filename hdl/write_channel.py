@@ -1,0 +1,126 @@
+"""The AXI4 write channels of the store engine, safe across a soft reset."""
+
+from amaranth import Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from .axi import AXI4WriteSignature, Burst
+from .bursts import BurstLayout
+from .config import AcceleratorConfig
+
+__all__ = ["OUTSTANDING_WRITES", "StrobedBeatLayout", "WriteChannel"]
+
+#: Write bursts in flight.
+OUTSTANDING_WRITES = 8
+
+
+class StrobedBeatLayout(data.StructLayout):
+    """One beat of write data, and which of its bytes are to be written."""
+
+    def __init__(self, config: AcceleratorConfig):
+        super().__init__({"data": config.bus_bits, "strobe": config.bus_bytes})
+
+
+class WriteChannel(wiring.Component):
+    """Issues write bursts, sends their beats and collects the responses.
+
+    Rules
+    -----
+    1. At most ``OUTSTANDING_WRITES`` bursts are under way. A burst's address is issued at once, its beats
+       follow as they come, those of one burst after those of the one before.
+    2. ``finished`` is high for a cycle at the response to a burst that was marked ``last``; ``error`` in the
+       cycle of each response that is an error. An error is never reported together with ``finished``.
+    3. ``flush`` forgets the requester's interest: AWVALID and WVALID stay up until accepted, the beats still
+       owed are sent with no byte enabled, their responses are taken and dropped, and no further burst is
+       accepted before the last of them.
+    4. This component must not be reset when the requester is: only the reset of the whole bus may.
+
+    Members
+    -------
+    requests : stream of :class:`BurstLayout`
+    beats : stream of :class:`StrobedBeatLayout`
+        ``length + 1`` beats for each request; they may come before the request, and wait for it.
+    finished, error : 1 bit
+    flush : 1 bit
+    bus : AXI4WriteSignature
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "requests": In(stream.Signature(BurstLayout(config))),
+            "beats": In(stream.Signature(StrobedBeatLayout(config))),
+            "finished": Out(1),
+            "error": Out(1),
+            "flush": In(1),
+            "bus": Out(AXI4WriteSignature(config.address_bits, config.bus_bits)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config, bus = self._config, self.bus
+        # Bursts that are owed beats, and those that are owed a response.
+        m.submodules.lengths = lengths = SyncFIFO(width=8, depth=OUTSTANDING_WRITES)
+        m.submodules.lasts = lasts = SyncFIFO(width=1, depth=OUTSTANDING_WRITES)
+        dropping = Signal()
+
+        # Addresses.
+        accept = Signal()
+        m.d.comb += [
+            self.requests.ready.eq((~bus.awvalid | bus.awready) & lasts.w_rdy & ~dropping & ~self.flush),
+            accept.eq(self.requests.valid & self.requests.ready),
+            lengths.w_en.eq(accept),
+            lengths.w_data.eq(self.requests.p.length),
+            lasts.w_en.eq(accept),
+            lasts.w_data.eq(self.requests.p.last),
+            bus.awsize.eq(exact_log2(config.bus_bytes)),
+            bus.awburst.eq(Burst.INCR),
+            bus.awcache.eq(0b0011),
+        ]
+        address = Signal(config.address_bits, reset_less=True)
+        length = Signal(8, reset_less=True)
+        m.d.comb += [bus.awaddr.eq(address), bus.awlen.eq(length)]
+        with m.If(accept):
+            m.d.sync += [
+                bus.awvalid.eq(1), address.eq(self.requests.p.address), length.eq(self.requests.p.length)]
+        with m.Elif(bus.awready):
+            m.d.sync += bus.awvalid.eq(0)
+
+        # Data.
+        sent = Signal(8)  # beats of the current burst
+        last_beat = Signal()
+        send = Signal()
+        strobe = Signal(config.bus_bytes, reset_less=True)
+        beat = Signal(config.bus_bits, reset_less=True)
+        wlast = Signal(reset_less=True)
+        m.d.comb += [
+            last_beat.eq(sent == lengths.r_data),
+            send.eq((~bus.wvalid | bus.wready) & lengths.r_rdy & (self.beats.valid | dropping)),
+            lengths.r_en.eq(send & last_beat),
+            self.beats.ready.eq((~bus.wvalid | bus.wready) & lengths.r_rdy & ~dropping),
+            bus.wdata.eq(beat),
+            bus.wstrb.eq(strobe),
+            bus.wlast.eq(wlast),
+        ]
+        with m.If(send):
+            m.d.sync += [bus.wvalid.eq(1), wlast.eq(last_beat), strobe.eq(0), sent.eq(sent + 1)]
+            with m.If(last_beat):
+                m.d.sync += sent.eq(0)
+            with m.If(~dropping):
+                m.d.sync += [beat.eq(self.beats.p.data), strobe.eq(self.beats.p.strobe)]
+        with m.Elif(bus.wready):
+            m.d.sync += bus.wvalid.eq(0)
+
+        # Responses.
+        m.d.comb += [bus.bready.eq(1), lasts.r_en.eq(bus.bvalid)]
+        m.d.sync += [
+            self.finished.eq(bus.bvalid & ~bus.bresp[1] & lasts.r_data[0] & ~dropping & ~self.flush),
+            self.error.eq(bus.bvalid & bus.bresp[1] & ~dropping & ~self.flush),
+        ]
+        with m.If(self.flush):
+            m.d.sync += dropping.eq(lasts.r_rdy)
+        with m.Elif(~lasts.r_rdy):
+            m.d.sync += dropping.eq(0)
+        return m
