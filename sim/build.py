@@ -25,6 +25,7 @@ Waves = Literal["vcd", "fst"] | None
 WAIVERS = (
     "-Wno-WIDTHEXPAND",  # Amaranth extends operands where Verilog's own rules do it
     "-Wno-WIDTHTRUNC",  # and truncates in assignments, where Amaranth's rules say so
+    "-Wno-CASEINCOMPLETE",  # every signal has a value before the case that may change it
     "-Wno-SYMRSVDWORD",  # a port called interrupt is spelt __SYM__interrupt in C++, and nowhere else
 )
 
