@@ -68,8 +68,8 @@ def bench_parameters() -> dict[str, Any]:
 async def start_clock(dut: Any, period_ns: int = 10) -> None:
     """Inside the simulator: start the clock ``clk`` and hold ``rst``, if there is one, for two edges.
 
-    Returns at the first edge that finds the design out of reset: drive the inputs before. A value that is read
-    at an edge is the one that the edge found, and what is written at it shows at the next edge.
+    Returns at the first edge that finds the design out of reset: drive the inputs before. A value that is
+    read at an edge is the one that the edge found, and what is written at it shows at the next edge.
     """
     from cocotb.clock import Clock
     from cocotb.triggers import RisingEdge

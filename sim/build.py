@@ -133,7 +133,7 @@ def _run(environment: dict[str, str], command: Sequence[str | Path]) -> None:
 
 
 def build_failure(what: str, log: str) -> ToolError | CacheError:
-    """The exception for a build that failed with ``log``: a full disk, or ``what`` and the tools' messages."""
+    """The exception for a build that failed with ``log``: a full disk, or ``what`` and the messages."""
     if "No space left on device" in log:
         return unusable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     messages = [line for line in log.splitlines() if re.search(r"error|warning", line, re.IGNORECASE)]

@@ -75,8 +75,8 @@ class BusStatistics:
     """What went over the memory bus since the last :meth:`Simulation.clear_statistics`.
 
     ``write_bytes`` counts strobed bytes; ``read_wait`` the cycles in which a read beat waited for the
-    accelerator; ``slave_errors`` and ``decode_errors`` the beats answered with SLVERR (a fault was injected there)
-    and DECERR (outside the memory, the first at ``first_decode_error``).
+    accelerator; ``slave_errors`` and ``decode_errors`` the beats answered with SLVERR (a fault was injected
+    there) and DECERR (outside the memory, the first at ``first_decode_error``).
     """
 
     read_bursts: int
@@ -114,6 +114,9 @@ class Ports:
     Values are ints, of any width. An input keeps its value until it is set again; those of the memory and
     of the register bus are driven by the simulation. Outputs follow inputs at once.
     """
+
+    _simulation: "Simulation"
+    _table: dict[str, _PortInfo]
 
     def __init__(self, simulation: "Simulation", table: dict[str, _PortInfo]):
         object.__setattr__(self, "_simulation", simulation)

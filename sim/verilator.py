@@ -105,7 +105,7 @@ _DEBIAN_PACKAGES = {"clang++": "clang"}
 
 
 def _escape(value: str) -> str:
-    return value.replace("$", "$$").replace("\\", "\\\\").replace(" ", "\\ ")
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")
 
 
 def _show(version: tuple[int, int]) -> str:
