@@ -42,8 +42,9 @@ class BurstGenerator(wiring.Component):
        KiB boundary.
     2. A burst is offered only when all its bytes lie in the window and below 2 ** ``address_bits``.
     3. At a burst that breaks rule 2, ``outside`` rises and stays; nothing is offered any more until a reset.
-    4. The next transfer is accepted when the last burst of the one before is on its way through the check;
-       three cycles later its first burst is offered, and then a burst a cycle.
+    4. The next transfer is accepted once every burst of the one before has been checked: at ``outside``, the
+       transfer that was accepted last is the one that failed. Its first burst is offered three cycles later,
+       and then a burst a cycle.
 
     Parameters
     ----------
@@ -94,7 +95,11 @@ class BurstGenerator(wiring.Component):
 
         first = transfer.dram_address[shift:config.address_bits]
         beyond = transfer.dram_address[config.address_bits:].any()
-        m.d.comb += [self.transfer.ready.eq(~active), row_ends.eq(left <= room)]
+        burst_valid = Signal()
+        m.d.comb += [
+            self.transfer.ready.eq(~active & ~burst_valid & ~self.outside),
+            row_ends.eq(left <= room),
+        ]
         with m.If(self.transfer.valid & self.transfer.ready):
             m.d.sync += [
                 active.eq(1),
@@ -124,7 +129,6 @@ class BurstGenerator(wiring.Component):
                 ]
 
         # Stage 1: the burst, to be compared with the window.
-        burst_valid = Signal()
         burst_address = Signal(address_bits + 1, reset_less=True)
         burst_length = Signal(chunk_bits, reset_less=True)
         burst_last = Signal(reset_less=True)
