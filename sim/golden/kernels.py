@@ -20,9 +20,9 @@ from .tables import (
 )
 
 __all__ = ["attention_output", "exponential", "fit_multiplier", "gelu", "gelu_fixed", "layer_norm",
-           "layer_norm_statistics", "matmul", "mean_scalar", "reciprocal", "reciprocal_square_root",
-           "requantise", "residual", "row_maximum", "row_requantise", "saturate", "scale1", "scale2",
-           "shift_round", "softmax_numerators"]
+           "layer_norm_statistics", "matmul", "mean_scalar", "normalise", "reciprocal",
+           "reciprocal_square_root", "requantise", "residual", "row_maximum", "row_requantise", "saturate",
+           "scale1", "scale2", "shift_round", "softmax_numerators"]
 
 Int16 = NDArray[np.int16]
 Int64 = NDArray[np.int64]
@@ -170,9 +170,15 @@ def reciprocal_square_root(v: ArrayLike) -> tuple[Int64, Int64]:
 
 def attention_output(acc: ArrayLike, total: ArrayLike, second: SecondParameters) -> Int8:
     """Sums of numerators times values [M, N], divided by the row's total [M], to int8 by column."""
-    m, s = reciprocal(total)
-    a = scale1(acc, _column(m), _column(s))
-    return _int8(_second(a, second) + _wide(second.zero_point))
+    return normalise(acc, 0, *reciprocal(total), second)
+
+
+def normalise(
+    x: ArrayLike, mean: ArrayLike, multiplier: ArrayLike, shift: ArrayLike, second: SecondParameters
+) -> Int8:
+    """x - mean, scaled by the row's multiplier and shift ([M] each), then to int8 by column."""
+    rows = [np.reshape(_wide(value), (-1, 1)) for value in (mean, multiplier, shift)]
+    return _int8(_second(scale1(_wide(x) - rows[0], *rows[1:]), second) + _wide(second.zero_point))
 
 
 def residual(acc: ArrayLike, first: FirstParameters, x8: ArrayLike, second: SecondParameters) -> Int16:
@@ -191,9 +197,7 @@ def layer_norm_statistics(h: ArrayLike, scalar: ScalarParameters) -> tuple[Int64
 
 def layer_norm(h: ArrayLike, scalar: ScalarParameters, second: SecondParameters) -> Int8:
     """LayerNorm of the rows of h (16 bits [M, N]) to int8, by column."""
-    mean, m, s = layer_norm_statistics(h, scalar)
-    n = scale1(_wide(h) - mean[:, np.newaxis], m[:, np.newaxis], s[:, np.newaxis])
-    return _int8(_second(n, second) + _wide(second.zero_point))
+    return normalise(h, *layer_norm_statistics(h, scalar), second)
 
 
 def fit_multiplier(ratio: ArrayLike, bits: int = 16, max_shift: int = 47) -> tuple[Int64, Int64]:

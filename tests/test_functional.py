@@ -1,0 +1,245 @@
+"""The functional machine against the golden kernels."""
+
+import numpy as np
+import pytest
+from celosia.hdl.isa import INSTRUCTION_BYTES, ROW_RECORD, Function
+from celosia.sim import functional, functional_vector, memories, races
+from celosia.sim.functional import FunctionalMachine, Work
+from celosia.sim.golden import kernels
+from celosia.sim.golden.parameters import RowParameters, ScalarParameters
+from numpy.testing import assert_array_equal
+
+from tests.programs import (
+    BASE,
+    DATA,
+    SQUARE,
+    bit,
+    each_config,
+    first_parameters,
+    image,
+    load,
+    matmul,
+    pack_records,
+    run,
+    second_parameters,
+    store,
+    vector,
+    whole_product,
+)
+
+
+class Bench:
+    """A machine with random accumulators for ``m`` rows of ``groups`` groups, at places that are not zero."""
+
+    def __init__(self, config, m=5, groups=3, spread=2**16, seed=0):
+        self.config, self.m, self.groups = config, m, groups
+        self.rng = np.random.default_rng(seed)
+        self.machine = FunctionalMachine(config, seed=seed)
+        self.columns = groups * config.lanes
+        self.tiles = -(-self.columns // config.cols)
+        self.words = -(-self.columns // config.rows)
+        self.start, self.stride = config.half_words + 3, m + 2
+        self.acc = self.rng.integers(-spread, spread, (m, self.tiles * config.cols), dtype=np.int32)
+        for tile in range(self.tiles):
+            at = self.start + tile * self.stride
+            self.machine.accumulators[at : at + m] = self.acc[:, tile * config.cols :][:, : config.cols]
+        self.acc = self.acc[:, : self.columns]
+
+    def place(self, word, content):
+        content = np.frombuffer(content, np.uint8)
+        self.machine.scratchpad.reshape(-1)[word * self.config.rows :][: content.size] = content
+
+    def instruction(self, function, **fields):
+        return vector(function, **{
+            "accumulator": self.start, "accumulator_stride": self.stride, "destination": 7,
+            "destination_stride": self.words + 1, "parameters": 500, "row": 2, "m": self.m,
+            "groups": self.groups, **fields})
+
+    def run(self, *program):
+        self.before = self.machine.scratchpad.copy()
+        run(self.config, *program, machine=self.machine, check_races=True)
+
+    def result(self, kind=np.int8):
+        """The result, after a look at what lies around it."""
+        pad = self.machine.scratchpad
+        rows = [pad[7 + i * (self.words + 1) :][: self.words].reshape(-1) for i in range(self.m)]
+        after = pad.copy()
+        for i in range(self.m):
+            area = slice(7 + i * (self.words + 1), 7 + i * (self.words + 1) + self.words)
+            flat = after[area].reshape(-1)
+            flat[: self.columns] = self.before[area].reshape(-1)[: self.columns]
+            after[area] = flat.reshape(-1, self.config.rows)
+        assert_array_equal(after, self.before)
+        return np.array([row[: self.columns] for row in rows]).view(kind)
+
+
+def test_names():
+    for module in functional, functional_vector, memories, races:
+        assert all(hasattr(module, name) for name in module.__all__)
+
+
+@each_config
+@pytest.mark.parametrize("stride", [0, 1])
+def test_transfers(config, stride):
+    """A load and a store with strides on both sides; bytes between the rows stay."""
+    rng = np.random.default_rng(0)
+    memory = rng.integers(0, 256, 0x8000, dtype=np.uint8)
+    words = max(3, config.bus_bytes // config.rows + 1)
+    size, bus = words * config.rows, config.bus_bytes
+    step = (-(-size // bus) + stride) * bus
+    data = DATA - BASE
+    rows = np.array([memory[data + i * step :][:size] for i in range(4)])
+    expected = memory.copy()
+    for i in range(4):
+        expected[0x4000 + i * (step + bus) :][:size] = rows[i]
+    machine, memory, work = run(
+        config,
+        load(count=4, words=words, dram_address=DATA, dram_stride=step, scratchpad=5,
+             scratchpad_stride=words + stride, signal=bit(0)),
+        store(count=4, words=words, dram_address=BASE + 0x4000, dram_stride=step + bus, scratchpad=5,
+              scratchpad_stride=words + stride, wait=bit(0)),
+        memory=memory, check_races=True)
+    code = 3 * INSTRUCTION_BYTES
+    assert_array_equal(memory[code:], expected[code:])
+    for i in range(4):
+        assert_array_equal(machine.scratchpad[5 + i * (words + stride) :][:words].reshape(-1), rows[i])
+    assert work == Work(instructions=3, macs=0, read_bytes=4 * size, write_bytes=4 * size)
+
+
+def test_a_load_may_repeat_one_row():
+    memory = image((DATA, bytes(range(8))))
+    machine, _, _ = run(SQUARE, load(count=3, words=2, dram_address=DATA, scratchpad=1, scratchpad_stride=2),
+                        memory=memory)
+    assert_array_equal(machine.scratchpad[1:7].reshape(3, 8), np.tile(np.arange(8, dtype=np.uint8), (3, 1)))
+
+
+@each_config
+@pytest.mark.parametrize("unsigned", [0, 1])
+@pytest.mark.parametrize("m", [1, 5])
+def test_matmul(config, m, unsigned):
+    rng = np.random.default_rng(m)
+    machine = FunctionalMachine(config, seed=1)
+    n_tiles, k_tiles = 3, 2
+    a = rng.integers(0, 256, (m, k_tiles * config.rows), dtype=np.uint8)
+    b = rng.integers(0, 256, (n_tiles * config.cols, k_tiles * config.rows), dtype=np.uint8)
+    for i, row in enumerate(a):
+        machine.scratchpad[10 + 3 * i :][:k_tiles] = row.reshape(k_tiles, -1)
+    for i, row in enumerate(b):
+        machine.scratchpad[200 + 4 * i :][:k_tiles] = row.reshape(k_tiles, -1)
+    block = matmul(a=10, a_stride=3, b=200, b_stride=4, accumulator=8, accumulator_stride=m + 1, m=m,
+                   n_tiles=n_tiles, k_tiles=k_tiles, a_unsigned=unsigned)
+    before = machine.accumulators.copy()
+    _, _, work = run(config, block, machine=machine)
+    product = kernels.matmul(a if unsigned else a.view(np.int8), b.view(np.int8))
+    for tile in range(n_tiles):
+        at = 8 + tile * (m + 1)
+        before[at : at + m] = product[:, tile * config.cols :][:, : config.cols]
+    assert_array_equal(machine.accumulators, before, strict=True)
+    assert work.macs == a.shape[0] * b.size
+
+    block[1]["accumulate"] = 1
+    run(config, block, machine=machine)
+    assert_array_equal(machine.accumulators[8 : 8 + m], 2 * product[:, : config.cols], strict=True)
+
+
+@each_config
+@pytest.mark.parametrize("groups", [1, 3, 4])
+def test_requantise(config, groups):
+    bench = Bench(config, groups=groups)
+    first, records = first_parameters(bench.rng, bench.columns)
+    bench.place(500, pack_records(config, bench.columns, records))
+    bench.run(bench.instruction(Function.REQUANTISE))
+    assert_array_equal(bench.result(), kernels.requantise(bench.acc, first), strict=True)
+
+
+@each_config
+def test_gelu(config):
+    bench = Bench(config, spread=2**12)
+    first, one = first_parameters(bench.rng, bench.columns)
+    second, two = second_parameters(bench.rng, bench.columns)
+    bench.place(500, pack_records(config, bench.columns, one, two))
+    bench.run(bench.instruction(Function.GELU))
+    assert_array_equal(bench.result(), kernels.gelu(bench.acc, first, second), strict=True)
+
+
+@each_config
+def test_row_requantise(config):
+    bench = Bench(config)
+    rows = RowParameters(bench.rng.integers(2**15, 2**16, bench.m, dtype=np.uint16),
+                         bench.rng.integers(20, 26, bench.m, dtype=np.uint8))
+    bench.place(900, b"".join(ROW_RECORD.encode(multiplier=m, shift=s)
+                              for m, s in zip(rows.multiplier, rows.shift, strict=True)))
+    bench.run(bench.instruction(Function.LOAD_ROWS, parameters=900),
+              bench.instruction(Function.ROW_REQUANTISE))
+    assert_array_equal(bench.result(), kernels.row_requantise(bench.acc, rows), strict=True)
+
+
+@each_config
+@pytest.mark.parametrize("masked", ["some", "none", "all"])
+def test_softmax(config, masked):
+    """Both passes, then the quotient of the next product's rows."""
+    bench = Bench(config)
+    mask = {"some": bench.rng.random(bench.columns) < 0.7, "none": np.ones(bench.columns, bool),
+            "all": np.zeros(bench.columns, bool)}[masked]
+    words = b"".join(part.tobytes().ljust(config.rows, b"\x55")
+                     for part in mask.astype(np.uint8).reshape(bench.groups, -1))
+    bench.place(500, words)
+    scalar = ScalarParameters(50000, 22)
+    bench.run(bench.instruction(Function.ROW_MAXIMUM),
+              bench.instruction(Function.EXPONENTIAL, multiplier=scalar.multiplier, shift=scalar.shift))
+    e, total = kernels.softmax_numerators(bench.acc, mask, scalar)
+    assert_array_equal(bench.result(np.uint8), e, strict=True)
+
+    second, records = second_parameters(bench.rng, bench.columns)
+    bench.place(500, pack_records(config, bench.columns, records))
+    bench.run(bench.instruction(Function.ATTENTION_OUTPUT))
+    assert_array_equal(bench.result(), kernels.attention_output(bench.acc, total, second), strict=True)
+
+
+@each_config
+def test_residual_and_layer_norm(config):
+    bench = Bench(config)
+    x8 = bench.rng.integers(-128, 128, (bench.m, bench.columns), dtype=np.int8)
+    for i, row in enumerate(x8):
+        bench.place(300 + i * (bench.words + 1), row.tobytes())
+    first, one = first_parameters(bench.rng, bench.columns)
+    second, two = second_parameters(bench.rng, bench.columns, shift=5)
+    norm, three = second_parameters(bench.rng, bench.columns)
+    bench.place(500, pack_records(config, bench.columns, one, two))
+    bench.place(800, pack_records(config, bench.columns, three))
+    scalar = kernels.mean_scalar(bench.columns)
+    bench.run(bench.instruction(Function.RESIDUAL, residual=300, residual_stride=bench.words + 1,
+                                multiplier=scalar.multiplier, shift=scalar.shift),
+              bench.instruction(Function.LAYER_NORM, parameters=800))
+    h = kernels.residual(bench.acc, first, x8, second)
+    assert_array_equal(bench.result(), kernels.layer_norm(h, scalar, norm), strict=True)
+    words = bench.machine.accumulators[bench.start : bench.start + bench.m]
+    width = min(bench.columns, config.cols)
+    assert_array_equal(words[:, :width], h[:, :width])
+
+
+@each_config
+def test_a_whole_product_through_memory(config):
+    """Load, multiply, requantise, store, with semaphores that suffice; on-chip memories random at first."""
+    rng = np.random.default_rng(3)
+    m, n, k = 6, 2 * max(config.rows, config.cols), 2 * config.rows
+    a = rng.integers(-128, 128, (m, k), dtype=np.int8)
+    b = rng.integers(-127, 128, (n, k), dtype=np.int8)
+    first, records = first_parameters(rng, n)
+    parameters = pack_records(config, n, records)
+    memory = image((DATA, a.tobytes()), (DATA + 0x1000, b.tobytes()), (DATA + 0x2000, parameters))
+    out = DATA + 0x3000
+    step = -(-n // config.bus_bytes) * config.bus_bytes
+    program = whole_product(config, m, n, k, len(parameters), out, step)
+    for seed in (None, 1):
+        _, after, work = run(config, *program, memory=memory.copy(), machine=FunctionalMachine(config, seed),
+                             check_races=True)
+        y = np.array([after[out - BASE + i * step :][:n] for i in range(m)]).view(np.int8)
+        assert_array_equal(y, kernels.requantise(kernels.matmul(a, b), first), strict=True)
+        assert work == Work(6 + 1, m * n * k, m * k + n * k + len(parameters), m * n)
+
+
+def test_observer_sees_each_instruction():
+    seen = []
+    run(SQUARE, *[load(words=1, dram_address=DATA)] * 3, observer=seen.append)
+    assert seen == [0, 1, 2]
