@@ -1,0 +1,323 @@
+"""From a placed model and sentence lengths to a program: workspace, plans, schedule, placement,
+synchronisation."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ..hdl.isa import INSTRUCTION_BYTES, Opcode
+from .assembler import Instruction, assemble, listing
+from .dependencies import Edge, synchronise
+from .geometry import CompileError, Geometry, ceil_div
+from .layout import ModelImage
+from .memory import Ring
+from .planner import Group, Plan, group_sentences, plans
+from .recorder import DramArray, Recorder, RingError, place
+from .scheduler import GroupScheduler, Homes
+
+__all__ = ["KEEPABLE", "KeptTensor", "Program", "compile_program"]
+
+#: What ``keep`` may name: the tensors of the golden encoder that the hardware holds as 8 bits.
+KEEPABLE = (
+    "query",
+    "key",
+    "value_transposed",
+    "numerators",
+    "context",
+    "attention_norm",
+    "ffn_hidden",
+    "output",
+)
+
+_ALIGNMENT = 64
+#: Tokens that sentences are put together to; more brings the array no closer to its peak.
+_GROUP_TOKENS = 128
+
+
+@dataclass(frozen=True)
+class KeptTensor:
+    """Where the host finds a tensor of one sentence.
+
+    Rows of ``row_bytes`` from DRAM byte ``address``; in each, row ``i`` of ``count`` rows begins with byte
+    ``column``; ``heads`` heads of ``width`` bytes every ``pitch`` bytes make a row of the golden tensor.
+    """
+
+    name: str
+    layer: int
+    sentence: int
+    address: int
+    row_bytes: int
+    count: int
+    column: int
+    heads: int
+    width: int
+    pitch: int
+
+
+@dataclass(eq=False)
+class Program:
+    """A compiled program and its place in DRAM; all addresses are absolute.
+
+    ``input_address`` takes the int8 rows of all sentences, ``input_row_bytes`` apart; ``mask_address`` the
+    mask. ``end`` is the first byte behind everything that the program touches.
+    """
+
+    geometry: Geometry
+    lengths: tuple[int, ...]
+    keep: tuple[str, ...]
+    address: int
+    instructions: list[Instruction]
+    code: bytes
+    edges: list[Edge]
+    plans: list[Plan]
+    input_address: int
+    input_row_bytes: int
+    mask_address: int
+    mask_bytes: int
+    kept: list[KeptTensor]
+    end: int
+    groups: list[Group] = field(default_factory=list)
+
+    def listing(self) -> str:
+        """The program for people."""
+        return listing(self.instructions, self.address)
+
+
+class _Workspace:
+    """Hands out DRAM, and remembers the arrays that tensors live in."""
+
+    def __init__(self, geometry: Geometry, start: int):
+        self.geometry = geometry
+        self.end = start
+        self.arrays: dict[tuple[object, ...], DramArray] = {}
+
+    def take(self, size: int) -> int:
+        address = ceil_div(self.end, _ALIGNMENT) * _ALIGNMENT
+        self.end = address + size
+        return address
+
+    def array(self, rows: int, words: int, *keys: tuple[object, ...]) -> None:
+        """An array of ``rows`` rows of ``words`` words that is known by each of ``keys``."""
+        row_bytes = self.geometry.row_bytes(words)
+        array = DramArray(self.take(rows * row_bytes), row_bytes)
+        for key in keys:
+            self.arrays[key] = array
+
+    def homes(self, base: int, mask: int) -> Homes:
+        """Fresh homes for one recorder: no stores yet; arrays that several keys share stay shared."""
+        fresh = {id(a): DramArray(a.address, a.row_bytes) for a in self.arrays.values()}
+        return Homes({key: fresh[id(a)] for key, a in self.arrays.items()}, base, mask)
+
+
+def _place_tensors(
+    space: _Workspace, groups: Sequence[Group], plan_list: Sequence[Plan], keep: Iterable[str]
+) -> None:
+    """Give every tensor that is kept or spilled a home."""
+    g = space.geometry
+    tokens = sum(group.tokens for group in groups)
+    layers = range(g.layers)
+
+    def spilled(name: str) -> bool:
+        return any(name not in plan.choice.resident for plan in plan_list)
+
+    space.array(tokens, g.hidden_words, ("stream", 0))
+    for layer in layers:
+        if "output" in keep or spilled("stream") or layer == g.layers - 1:
+            space.array(tokens, g.hidden_words, ("stream", layer + 1))
+    for name, resident in (("query", "query"), ("context", "query"), ("key", "key")):
+        if name in keep:
+            for layer in layers:
+                space.array(tokens, g.context_words, (name, layer))
+        elif spilled(resident):
+            space.array(tokens, g.context_words, *((name, layer) for layer in layers))
+    for group in groups:
+        keys = [("value_transposed", layer, group.row) for layer in layers]
+        if "value_transposed" in keep:
+            for key in keys:
+                space.array(g.value_channels, g.words(group.tokens), key)
+        elif spilled("value"):
+            space.array(g.value_channels, g.words(group.tokens), *keys)
+        if "numerators" in keep:
+            for s in group.sentences:
+                for layer in layers:
+                    space.array(g.heads * s.length, s.window_words, ("numerators", layer, s.index))
+    for name, words in (("attention_norm", g.hidden_words), ("ffn_hidden", g.ffn_words)):
+        if name in keep:
+            for layer in layers:
+                space.array(tokens, words, (name, layer))
+
+
+def _kept_tensors(space: _Workspace, groups: Sequence[Group]) -> list[KeptTensor]:
+    g, arrays = space.geometry, space.arrays
+    pitch = g.head_words * g.config.rows
+    found = []
+    for layer in range(g.layers):
+        for group in groups:
+            for s in group.sentences:
+                row = group.row + s.start
+
+                def add(
+                    name: str,
+                    key: tuple[object, ...],
+                    row: int,
+                    count: int,
+                    column: int,
+                    heads: int,
+                    width: int,
+                    layer: int = layer,
+                    s: int = s.index,
+                ) -> None:
+                    array = arrays.get(key)
+                    if array is not None:
+                        found.append(
+                            KeptTensor(
+                                name,
+                                layer,
+                                s,
+                                array.address + row * array.row_bytes,
+                                array.row_bytes,
+                                count,
+                                column,
+                                heads,
+                                width,
+                                pitch,
+                            )
+                        )
+
+                for name in ("query", "key", "context"):
+                    add(name, (name, layer), row, s.length, 0, g.heads, g.head)
+                add(
+                    "value_transposed",
+                    ("value_transposed", layer, group.row),
+                    0,
+                    g.value_channels,
+                    s.start,
+                    1,
+                    s.length,
+                )
+                add(
+                    "numerators",
+                    ("numerators", layer, s.index),
+                    0,
+                    g.heads * s.length,
+                    s.start - s.window,
+                    1,
+                    s.length,
+                )
+                add("attention_norm", ("attention_norm", layer), row, s.length, 0, 1, g.hidden)
+                add("ffn_hidden", ("ffn_hidden", layer), row, s.length, 0, 1, g.ffn)
+                add("output", ("stream", layer + 1), row, s.length, 0, 1, g.hidden)
+    return found
+
+
+def _schedule(image: ModelImage, plan: Plan, homes: Homes) -> list[Instruction]:
+    recorder = Recorder(image.geometry.config)
+    GroupScheduler(image, plan, recorder, homes).run()
+    return place(recorder, Ring(plan.ring_start, plan.ring_words))
+
+
+def compile_program(
+    image: ModelImage,
+    lengths: Sequence[int],
+    keep: Iterable[str] = ("output",),
+    base: int = 0,
+    workspace: int | None = None,
+) -> Program:
+    """Compile a batch.
+
+    Parameters
+    ----------
+    lengths
+        Tokens of each sentence.
+    keep
+        Tensors that the host wants to see of every layer, of :data:`KEEPABLE`; the last layer's output is
+        always kept.
+    base
+        DRAM address of the model's image; a multiple of 64.
+    workspace
+        DRAM address from which on the program may use memory; behind the image unless given.
+
+    Raises
+    ------
+    CompileError
+        When the batch is empty, a length or a name is not allowed, or the configuration's memories can't hold
+        what a single row needs.
+    """
+    geometry, config = image.geometry, image.geometry.config
+    keep = tuple(keep)
+    for name in keep:
+        if name not in KEEPABLE:
+            raise CompileError(f"{name!r} can't be kept; what can is {', '.join(KEEPABLE)}")
+    if not lengths:
+        raise CompileError("a batch must have at least one sentence")
+    for length in lengths:
+        if not 1 <= length <= config.max_tokens:
+            raise CompileError(f"a sentence must have 1 to {config.max_tokens} tokens, not {length}")
+    groups = group_sentences(geometry, lengths, _GROUP_TOKENS)
+    choices = [plans(image, group) for group in groups]
+    plan_list = [_next(choice, image) for choice in choices]
+    while True:
+        try:
+            return _compile(image, lengths, keep, base, workspace, groups, plan_list)
+        except _PlanError as error:
+            plan_list[error.group] = _next(choices[error.group], image)
+
+
+class _PlanError(Exception):
+    def __init__(self, group: int):
+        super().__init__()
+        self.group = group
+
+
+def _next(choice: Iterable[Plan], image: ModelImage) -> Plan:
+    for plan in choice:
+        return plan
+    config = image.geometry.config
+    raise CompileError(
+        f"one row of {image.geometry.hidden} and {image.geometry.ffn} columns with its parameters must "
+        f"fit the scratchpad of {config.scratchpad_kib} KiB"
+    )
+
+
+def _compile(
+    image: ModelImage,
+    lengths: Sequence[int],
+    keep: tuple[str, ...],
+    base: int,
+    workspace: int | None,
+    groups: list[Group],
+    plan_list: list[Plan],
+) -> Program:
+    geometry, config = image.geometry, image.geometry.config
+    space = _Workspace(geometry, base + image.data.size if workspace is None else workspace)
+    mask_bytes = sum(geometry.row_bytes(group.mask_words) for group in groups)
+    mask = space.take(mask_bytes)
+    _place_tensors(space, groups, plan_list, keep)
+    start = space.take(0)
+    instructions: list[Instruction] = []
+    for index, plan in enumerate(plan_list):
+        try:
+            instructions += _schedule(image, plan, space.homes(base, mask))
+        except RingError as error:
+            raise _PlanError(index) from error
+    written = (mask // config.bus_bytes * config.bus_bytes, start)
+    edges = synchronise(config, instructions, written)
+    instructions.append(Instruction(Opcode.END))
+    address = space.take(len(instructions) * INSTRUCTION_BYTES)
+    home = space.arrays["stream", 0]
+    return Program(
+        geometry,
+        tuple(lengths),
+        keep,
+        address,
+        instructions,
+        assemble(instructions),
+        edges,
+        plan_list,
+        home.address,
+        home.row_bytes,
+        mask,
+        mask_bytes,
+        _kept_tensors(space, groups),
+        space.end,
+        groups,
+    )

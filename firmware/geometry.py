@@ -1,0 +1,119 @@
+"""How an encoder's dimensions fall into words, tiles and groups of a configuration."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..hdl.config import AcceleratorConfig
+from ..sim.golden.parameters import QuantisedEncoder
+
+__all__ = ["CompileError", "Geometry", "ceil_div"]
+
+
+class CompileError(ValueError):
+    """An encoder or a batch can't run on a configuration. One sentence: the value and the rule."""
+
+
+def ceil_div(a: int, b: int) -> int:
+    """a / b, rounded up."""
+    return -(-a // b)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of a model on a configuration; "words" are scratchpad words of ``rows`` bytes.
+
+    A row of the residual stream is ``hidden_words`` wide. Each head starts at a word of its own, so that a
+    row of queries, keys or context is ``heads * head_words`` wide. What pads is zero.
+    """
+
+    config: AcceleratorConfig
+    heads: int
+    hidden: int
+    ffn: int
+    layers: int
+
+    @classmethod
+    def of(cls, config: AcceleratorConfig, encoder: QuantisedEncoder) -> "Geometry":
+        """The geometry of ``encoder``; raises :class:`CompileError` when a limit of ``config`` is
+        exceeded."""
+        geometry = cls(config, encoder.heads, encoder.hidden, encoder.ffn, len(encoder.layers))
+        geometry.check()
+        return geometry
+
+    def check(self) -> None:
+        """Raise :class:`CompileError` when the model does not fit the limits of the configuration."""
+        if self.hidden % self.heads:
+            raise CompileError(
+                f"the hidden width must be a multiple of the {self.heads} heads, not {self.hidden}"
+            )
+        if self.hidden > self.config.max_n:
+            raise CompileError(
+                f"the hidden width must be at most max_n = {self.config.max_n}, not {self.hidden}"
+            )
+        longest = max(self.context_words, self.hidden_words, self.ffn_words) * self.config.rows
+        if longest > self.config.max_k:
+            raise CompileError(
+                f"the longest reduction must be at most max_k = {self.config.max_k}, not {longest}"
+            )
+
+    @property
+    def head(self) -> int:
+        """True width of a head."""
+        return self.hidden // self.heads
+
+    @property
+    def beat_bytes(self) -> int:
+        """What is a multiple of this can be moved alone: whole words and whole beats of the bus."""
+        return max(self.config.rows, self.config.bus_bytes)
+
+    @cached_property
+    def head_words(self) -> int:
+        """Words of a head in a row of queries, keys or context; whole beats, so that it can be moved
+        alone."""
+        return ceil_div(self.head, self.beat_bytes) * self.beat_bytes // self.config.rows
+
+    @cached_property
+    def context_words(self) -> int:
+        """Words of all heads."""
+        return self.heads * self.head_words
+
+    @cached_property
+    def hidden_words(self) -> int:
+        """Words of a row of the residual stream."""
+        return ceil_div(self.hidden, self.config.rows)
+
+    @cached_property
+    def ffn_words(self) -> int:
+        """Words of a row of the FFN's hidden layer."""
+        return ceil_div(self.ffn, self.config.rows)
+
+    @cached_property
+    def value_channels(self) -> int:
+        """Rows of the transposed values: every head's, and what the last head's tiles read beyond; a multiple
+        of ``cols``."""
+        last = (self.heads - 1) * self.head_words * self.config.rows
+        return (
+            ceil_div(last + self.tiles(self.head_words) * self.config.cols, self.config.cols)
+            * self.config.cols
+        )
+
+    @cached_property
+    def tile_step(self) -> int:
+        """Column tiles that together fill whole words and whole beats."""
+        return max(1, self.beat_bytes // self.config.cols)
+
+    def tiles(self, words: int) -> int:
+        """Column tiles that cover ``words`` words of results."""
+        return ceil_div(words * self.config.rows, self.config.cols)
+
+    def groups(self, words: int) -> int:
+        """Groups of ``lanes`` columns in ``words`` words."""
+        return words * self.config.rows // self.config.lanes
+
+    def words(self, elements: int) -> int:
+        """Words that cover ``elements`` bytes."""
+        return ceil_div(elements, self.config.rows)
+
+    def row_bytes(self, words: int) -> int:
+        """Bytes from one row of ``words`` words to the next in DRAM: a multiple of the bus width."""
+        return ceil_div(words * self.config.rows, self.config.bus_bytes) * self.config.bus_bytes

@@ -1,0 +1,322 @@
+"""Plans: which tensors stay in the scratchpad, and in blocks of how many rows a group of sentences is
+computed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import combinations, product
+
+from .geometry import CompileError, Geometry, ceil_div
+from .layout import LayerImage, ModelImage
+from .memory import Phase, Region, pack
+
+__all__ = ["Choice", "Group", "Plan", "Sentence", "group_sentences", "plans"]
+
+#: Cycles of the vector engine's start-ups and drains in an attention unit, and what a unit costs on top.
+_SOFTMAX_OVERHEAD = 130
+_UNIT_OVERHEAD = 20
+_TENSORS = ("stream", "query", "key", "value")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence in its group.
+
+    Its tokens are rows ``start`` to ``start + length - 1``. Attention works on a window of whole words of
+    tokens, from row ``window`` on, ``window_words`` words of ``rows`` keys; those of other sentences are
+    masked. ``mask`` is the first word of its mask in the group's.
+    """
+
+    index: int
+    start: int
+    length: int
+    window: int
+    window_words: int
+    mask: int
+    mask_words: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sentences that go through all layers together; ``row`` is the first one's first row in the whole
+    batch."""
+
+    row: int
+    sentences: tuple[Sentence, ...]
+    tokens: int
+    mask_words: int
+    mask_row: int
+
+    @classmethod
+    def of(cls, geometry: Geometry, lengths: Sequence[int], first: int, row: int, mask_row: int) -> "Group":
+        """The group of ``lengths``, sentences ``first`` and following of the batch."""
+        sentences, start, mask = [], 0, 0
+        for i, length in enumerate(lengths):
+            window = start // geometry.beat_bytes * geometry.beat_bytes
+            words = geometry.words(start + length - window)
+            mask_words = geometry.groups(words)
+            sentences.append(Sentence(first + i, start, length, window, words, mask, mask_words))
+            start, mask = start + length, mask + mask_words
+        return cls(row, tuple(sentences), start, mask, mask_row)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a plan decides.
+
+    ``resident`` tensors stay in the scratchpad. Rows: ``block`` through LayerNorm and FFN at a time,
+    ``panel`` through the projections (when the stream is spilled), ``unit`` of a sentence through attention.
+    ``slots`` of a spilled tensor take turns; spilled keys come in pieces of ``key_tiles`` tiles, spilled
+    values in pieces of ``value_words`` words.
+    """
+
+    resident: frozenset[str]
+    block: int
+    panel: int
+    unit: int
+    slots: int = 2
+    key_tiles: int = 1
+    value_words: int = 1
+
+
+@dataclass(eq=False)
+class Plan:
+    """A choice for one group, the map of the scratchpad that follows from it, and its rough cost in
+    cycles."""
+
+    group: Group
+    choice: Choice
+    cost: float
+    regions: dict[str, list[Region]]
+    ring_start: int = 0
+    ring_words: int = 0
+
+    def describe(self) -> str:
+        """For people: the decisions and the map of the scratchpad."""
+        lines = [
+            f"{len(self.group.sentences)} sentences, {self.group.tokens} tokens; "
+            f"blocks of {self.choice.block} rows, panels of {self.choice.panel}, "
+            f"attention units of {self.choice.unit}; "
+            f"resident: {', '.join(sorted(self.choice.resident)) or 'nothing'}"
+        ]
+        for regions in self.regions.values():
+            for region in regions:
+                phases = "/".join(str(phase.name).lower() for phase in Phase(region.phases))
+                lines.append(f"  {region.address:6} to {region.end:6}  {region.name} ({phases})")
+        lines.append(f"  {self.ring_start:6} to {self.ring_start + self.ring_words:6}  ring")
+        return "\n".join(lines) + "\n"
+
+
+def group_sentences(geometry: Geometry, lengths: Sequence[int], target: int) -> list[Group]:
+    """Put consecutive sentences together, up to ``target`` tokens a group."""
+    groups: list[Group] = []
+    first = row = mask_row = 0
+    while first < len(lengths):
+        end, tokens = first + 1, lengths[first]
+        while end < len(lengths) and tokens + lengths[end] <= target:
+            tokens += lengths[end]
+            end += 1
+        groups.append(Group.of(geometry, lengths[first:end], first, row, mask_row))
+        first, row = end, row + tokens
+        mask_row += geometry.row_bytes(groups[-1].mask_words) // geometry.config.word_bytes
+    return groups
+
+
+def unit_limit(geometry: Geometry, group: Group) -> int:
+    """Most rows of an attention unit: scores and weighted values share an accumulator half, and the
+    statistics of two units the row table, with room for the value projection's."""
+    config = geometry.config
+    widest = max(sentence.window_words for sentence in group.sentences)
+    tiles = geometry.tiles(widest) + geometry.tiles(geometry.head_words)
+    longest = max(sentence.length for sentence in group.sentences)
+    return min(config.half_words // tiles, config.row_entries * 3 // 8, longest)
+
+
+def block_limit(geometry: Geometry, group: Group) -> int:
+    """Most rows of a LayerNorm block: all of its columns lie in an accumulator half."""
+    config = geometry.config
+    return min(config.half_words // geometry.tiles(geometry.hidden_words), config.row_entries, group.tokens)
+
+
+def _splits(total: int, limit: int) -> Iterator[int]:
+    """Sizes of at most ``limit`` that cut ``total`` into equal parts, the largest first; not every one of
+    them."""
+    count = ceil_div(total, limit)
+    while True:
+        size = ceil_div(total, count)
+        yield size
+        if size == 1:
+            return
+        count = max(count + 1, count * 3 // 2)
+
+
+def _ring_needs(geometry: Geometry, layer: LayerImage) -> tuple[int, int, int]:
+    """Ring words: the least that can do, what lets loads overlap with work, and with which nothing waits."""
+    config = geometry.config
+    piece = max(config.cols * weight.piece_words for weight in layer.weights.values())
+    groups = geometry.groups(geometry.hidden_words)
+    residual, norm = 2 * groups * config.parameter_words, groups * config.parameter_words
+    step = 2 * config.parameter_words * geometry.tile_step * config.cols // config.lanes
+    return max(residual, piece + step), max(residual, step) + 2 * piece, residual + norm + 4 * piece
+
+
+def _regions(geometry: Geometry, group: Group, choice: Choice) -> dict[str, list[Region]]:
+    """What the scratchpad has to hold besides the ring."""
+    g, cols, tokens = geometry, geometry.config.cols, group.tokens
+    block, panel, unit, slots = choice.block, choice.panel, choice.unit, choice.slots
+    token_words = g.words(tokens)
+    result: dict[str, list[Region]] = {}
+
+    def add(name: str, words: int, phases: Phase, count: int = 1) -> None:
+        suffix = [""] if count == 1 else [f" {i}" for i in range(count)]
+        result[name] = [Region(name + end, words, phases) for end in suffix]
+
+    begun = Phase.OVERLAP | Phase.ATTEND
+    projected = Phase.PROJECT | begun
+    add("mask", group.mask_words, Phase.ALL)
+    if "stream" in choice.resident:
+        add("stream", max(tokens, g.tiles(token_words) * cols) * g.hidden_words, Phase.ALL)
+    else:
+        rows = max(panel, g.tiles(g.words(panel)) * cols)
+        add(
+            "panel", rows * g.hidden_words, Phase.PROJECT | Phase.OVERLAP, min(slots, ceil_div(tokens, panel))
+        )
+        # Two even when memory is short: the output projection of a block comes before the FFN of the one
+        # before.
+        add("block", block * g.hidden_words, Phase.TRANSFORM, min(2, ceil_div(tokens, block)))
+    if "query" in choice.resident:
+        add("query", tokens * g.context_words, Phase.ALL)
+    else:
+        add("query slot", unit * g.head_words, begun, slots)
+        add("context slot", block * g.context_words, Phase.TRANSFORM, min(slots, ceil_div(tokens, block)))
+    if "key" in choice.resident:
+        rows = max(s.window + g.tiles(s.window_words) * cols for s in group.sentences)
+        add("key", max(tokens, rows) * g.context_words, projected)
+    else:
+        add("key slot", choice.key_tiles * cols * g.head_words, begun, slots)
+    if "value" in choice.resident:
+        add("value", g.value_channels * token_words, projected)
+    else:
+        add("value slot", g.tiles(g.head_words) * cols * choice.value_words, Phase.ATTEND, slots)
+    add("numerators", unit * max(s.window_words for s in group.sentences), begun, 2)
+    add("hidden", block * g.ffn_words, Phase.TRANSFORM)
+    return result
+
+
+def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -> float:
+    """A rough estimate of the cycles of a layer, to rank plans by."""
+    g, config = geometry, geometry.config
+    tokens, cols = group.tokens, config.cols
+    resident, block, panel, unit = choice.resident, choice.block, choice.panel, choice.unit
+    words = {name: weight.tiles * weight.tile_words for name, weight in layer.weights.items()}
+
+    def passes(size: int) -> tuple[int, int]:
+        """Number of blocks, and their rows, with those that a small block wastes."""
+        count, rest = divmod(tokens, size)
+        return count + (rest > 0), count * max(size, cols) + (max(rest, cols) if rest else 0)
+
+    blocks, block_rows = passes(block)
+    panels, panel_rows = passes(tokens if "stream" in resident else panel)
+    project = words["query"] + words["key"] + words["value"]
+    transform = words["output"] + words["ffn_in"] + words["ffn_out"]
+    array = (panel_rows * project + block_rows * transform) / cols
+    moved = panels * project + blocks * transform
+    for s in group.sentences:
+        tiles = g.tiles(s.window_words) * g.head_words + g.tiles(g.head_words) * s.window_words
+        vector = unit * (2 * g.groups(s.window_words) + g.groups(g.head_words)) + _SOFTMAX_OVERHEAD
+        units = g.heads * ceil_div(s.length, unit)
+        array += units * (max(max(unit, cols) * tiles, vector) + _UNIT_OVERHEAD)
+        if "key" not in resident:
+            again = units if choice.key_tiles < g.tiles(s.window_words) else g.heads
+            moved += again * s.window_words * config.rows * g.head_words
+        if "value" not in resident:
+            again = units if choice.value_words < s.window_words else g.heads
+            moved += again * s.window_words * g.tiles(g.head_words) * cols
+    if "stream" not in resident:
+        moved += 3 * tokens * g.hidden_words
+    if "query" not in resident:
+        moved += 4 * tokens * g.context_words
+    moved += sum(tokens * g.context_words for name in ("key", "value") if name not in resident)
+    bus = moved * config.word_bytes / config.bus_bytes
+    norm = block * g.groups(g.hidden_words) + 60
+    exposed = 4 * norm if blocks == 1 else 2 * max(0, 2 * norm - (tokens - block) * words["output"] // cols)
+    return max(array + exposed, bus) + 0.1 * min(array, bus) + 1e-3 * (blocks + panels)
+
+
+def _choices(geometry: Geometry, group: Group) -> Iterator[Choice]:
+    g, config = geometry, geometry.config
+    most_rows, most_unit = block_limit(g, group), unit_limit(g, group)
+    if most_rows < 1:
+        raise CompileError(
+            f"a row of {g.hidden} columns must fit {config.half_words} accumulator words of "
+            f"{config.cols} columns"
+        )
+    longest = max(s.length for s in group.sentences)
+    if most_unit < 1:
+        raise CompileError(
+            f"the scores of {longest} tokens must fit {config.half_words} accumulator words of "
+            f"{config.cols} columns"
+        )
+    blocks = list(_splits(group.tokens, most_rows))
+    step = max(g.beat_bytes, config.cols)
+    panels = sorted(
+        {min(group.tokens, ceil_div(p, step) * step) for p in _splits(group.tokens, group.tokens)}
+    )
+    units = sorted({ceil_div(longest, ceil_div(longest, max(1, most_unit >> i))) for i in range(12)})
+    window = max(s.window_words for s in group.sentences)
+    for size, small in product(range(len(_TENSORS), -1, -1), (False, True)):
+        # Spilled keys and values come whole where there is room, else in the smallest pieces.
+        pieces = (1, g.beat_bytes // config.rows) if small else (g.tiles(window), window)
+        for subset in combinations(_TENSORS, size):
+            resident = frozenset(subset)
+            if small and {"key", "value"} <= resident:
+                continue
+            for slots in (2, 1) if size < len(_TENSORS) else (2,):
+                for block, panel, unit in product(
+                    blocks, [group.tokens] if "stream" in resident else panels, units
+                ):
+                    yield Choice(resident, block, panel, unit, slots, *pieces)
+
+
+def plans(image: ModelImage, group: Group) -> Iterator[Plan]:
+    """Plans for ``group``, the most promising first.
+
+    Raises
+    ------
+    CompileError
+        When a row of the model does not fit the accumulators.
+    """
+    g, config, layer = image.geometry, image.geometry.config, image.layers[0]
+    ranked = sorted(
+        ((_cost(g, group, layer, choice), index, choice) for index, choice in enumerate(_choices(g, group))),
+        key=lambda item: item[:2],
+    )
+    least, useful, plenty = _ring_needs(g, layer)
+    waiting: list[tuple[float, int, Plan]] = []
+    for cost, index, choice in ranked:
+        while waiting and waiting[0][0] <= cost:
+            yield heappop(waiting)[2]
+        if group.mask_words + choice.block * g.ffn_words + least > config.scratchpad_words:
+            continue
+        regions = _regions(g, group, choice)
+        used = pack([region for several in regions.values() for region in several])
+        if used + least > config.scratchpad_words:
+            continue
+        plan = Plan(group, choice, cost, regions)
+        aligned = ceil_div(used, config.bank_words) * config.bank_words
+        plan.ring_start = aligned if aligned + plenty <= config.scratchpad_words else used
+        plan.ring_words = ring = config.scratchpad_words - plan.ring_start
+        # A small ring or a single slot makes the engines wait for each other.
+        cost *= (
+            1.0
+            if ring >= plenty
+            else 1.02
+            if ring >= (useful + plenty) // 2
+            else 1.05
+            if ring >= useful
+            else 1.5
+        )
+        cost *= 1.0 if choice.slots > 1 else 1.02
+        heappush(waiting, (cost, index, plan))
+    while waiting:
+        yield heappop(waiting)[2]

@@ -1,0 +1,274 @@
+"""The schedule of a group of sentences through all layers, in a valid sequential order.
+
+A layer is three phases. *Project*: queries, keys and transposed values; the queries of the first block of
+rows come first, so that the last LayerNorm of the layer before hides under them. *Attend*: see
+:mod:`~celosia.firmware.attention`; it begins before the last step of the values. *Transform*: output
+projection, LayerNorm and FFN in blocks of rows; the projection of block b + 1 comes before the FFN of block
+b, so that each LayerNorm hides under a product of another block.
+"""
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+from ..hdl.isa import Function
+from .attention import AttentionScheduler, AttentionTensors
+from .layout import ModelImage
+from .linear import LinearScheduler
+from .planner import Plan
+from .recorder import DramArray, Recorder, View
+from .tensors import Tensor
+
+__all__ = ["GroupScheduler", "Homes"]
+
+
+class Homes:
+    """Where tensors lie in DRAM.
+
+    Parameters
+    ----------
+    arrays
+        By name: ``("stream", layer)`` is the input of a layer, the encoder's output for the layer behind the
+        last; ``("numerators", layer, sentence)``; ``("value_transposed", layer, first row of the group)``; any
+        other ``(tensor, layer)``.
+    base
+        Address of the model's image.
+    mask
+        Address of the mask bytes.
+    """
+
+    def __init__(self, arrays: Mapping[tuple[object, ...], DramArray], base: int, mask: int):
+        self.arrays = arrays
+        self.base = base
+        self.mask = mask
+
+    def get(self, *key: object) -> DramArray | None:
+        """The home called ``key``; None when the tensor needs none."""
+        return self.arrays.get(key)
+
+
+class GroupScheduler:
+    """Records the program of one group."""
+
+    def __init__(self, image: ModelImage, plan: Plan, recorder: Recorder, homes: Homes):
+        self._image = image
+        self._g = image.geometry
+        self._plan = plan
+        self._group = plan.group
+        self._recorder = recorder
+        self._homes = homes
+        self._linear = LinearScheduler(self._g, recorder, homes.base, plan.ring_words)
+        self._layer = 0
+        self._blocks = [
+            (first, min(first + plan.choice.block, self._group.tokens))
+            for first in range(0, self._group.tokens, plan.choice.block)
+        ]
+
+    def run(self) -> None:
+        """Record every layer."""
+        g, group, homes = self._g, self._group, self._homes
+        mask = DramArray(homes.mask + group.mask_row * g.config.word_bytes, g.row_bytes(group.mask_words))
+        self._mask = self._recorder.fetch(
+            self._plan.regions["mask"][0], mask, (0, 1), 0, group.mask_words, "mask"
+        )
+        if "stream" in self._plan.choice.resident:
+            region, home = self._plan.regions["stream"][0], homes.arrays["stream", 0]
+            for first, end in self._blocks:
+                self._recorder.fetch(
+                    region,
+                    home,
+                    (group.row + first, group.row + end),
+                    0,
+                    g.hidden_words,
+                    f"input rows {first} to {end - 1}",
+                    row=first,
+                )
+        for layer, image in enumerate(self._image.layers):
+            self._layer = layer
+            self._linear.layer, self._linear.label = image, f"layer {layer}"
+            self._run_layer()
+
+    def _tensor(
+        self, name: str, words: int, place: str, slots: str, home: DramArray | None, base_row: int = 0
+    ) -> Tensor:
+        """A tensor of this layer, in region ``place`` if the plan keeps it on chip."""
+        region = self._plan.regions[place][0] if place in self._plan.choice.resident else None
+        return Tensor(
+            self._recorder,
+            f"layer {self._layer} {name}",
+            words,
+            region,
+            self._plan.regions.get(slots, []),
+            home,
+            base_row,
+        )
+
+    def _run_layer(self) -> None:
+        g, layer, homes, row = self._g, self._layer, self._homes, self._group.row
+        width = g.context_words
+        query = self._tensor("query", width, "query", "query slot", homes.get("query", layer), row)
+        key = self._tensor("key", width, "key", "key slot", homes.get("key", layer), row)
+        value = self._tensor(
+            "value_transposed",
+            g.words(self._group.tokens),
+            "value",
+            "value slot",
+            homes.get("value_transposed", layer, row),
+        )
+        context = self._tensor("context", width, "query", "context slot", homes.get("context", layer), row)
+        kept = {
+            s.index: home
+            for s in self._group.sentences
+            if (home := homes.get("numerators", layer, s.index)) is not None
+        }
+        attention = AttentionScheduler(
+            self._linear,
+            self._plan,
+            AttentionTensors(query, key, value, context, self._plan.regions["numerators"], self._mask, kept),
+        )
+        self._project(query, key, value, attention)
+        attention.finish()
+        self._transform(context)
+
+    def _project(self, query: Tensor, key: Tensor, value: Tensor, attention: AttentionScheduler) -> None:
+        g, linear, tokens = self._g, self._linear, self._group.tokens
+        home = self._homes.get("stream", self._layer)
+        stream = self._tensor("stream", g.hidden_words, "stream", "panel", home, self._group.row)
+        for first in range(0, tokens, self._plan.choice.panel):
+            end = min(first + self._plan.choice.panel, tokens)
+            panel = stream.read(first, end, 0, g.hidden_words)
+            cuts = {first, end, *(cut for block in self._blocks[:1] for cut in block if first < cut < end)}
+            self._linear_layer("query", panel, first, sorted(cuts), query)
+            self._linear_layer("key", panel, first, [first, end], key)
+            start = g.words(first)
+
+            def write(
+                channel: int,
+                count: int,
+                word: int,
+                words: int,
+                accumulator: int,
+                row: int,
+                start: int = start,
+            ) -> None:
+                target = value.target(channel, channel + count, start + word, words)
+                self._recorder.vector(
+                    Function.ROW_REQUANTISE,
+                    accumulator,
+                    count,
+                    g.groups(words),
+                    destination=target,
+                    row=row,
+                    comment=f"layer {self._layer} value_transposed channel {channel}",
+                )
+                value.written(target, channel, channel + count, start + word, words)
+
+            steps = list(linear.transposed("value", panel, end - first, write))
+            for step in steps[:-1]:
+                step()
+            if end == tokens:
+                attention.begin()
+            steps[-1]()
+
+    def _linear_layer(self, name: str, panel: View, base: int, cuts: list[int], result: Tensor) -> None:
+        """Requantised products of the rows of ``panel`` (its row 0 is row ``base``), cut at ``cuts``."""
+        g, linear = self._g, self._linear
+        weight, words, limit = linear.weight(name), g.context_words, linear.row_limit()
+        bounds = [row for low, high in pairwise(cuts) for row in range(low, high, limit)] + [cuts[-1]]
+        for first, end in pairwise(bounds):
+            m = end - first
+            for step in linear.steps(
+                weight, m, words, False, g.config.parameter_words, result.region is None
+            ):
+                linear.product(name, panel.at(first - base), m, step)
+                target = result.target(first, end, step.word, step.words)
+                self._recorder.vector(
+                    Function.REQUANTISE,
+                    step.accumulator,
+                    m,
+                    g.groups(step.words),
+                    parameters=linear.parameters(name, step.word, step.words),
+                    destination=target,
+                    comment=f"layer {self._layer} {name} rows {first} to {end - 1}",
+                )
+                result.written(target, first, end, step.word, step.words)
+
+    def _transform(self, context: Tensor) -> None:
+        homes, layer = self._homes, self._layer
+        stream = self._tensor(
+            "stream", self._g.hidden_words, "stream", "block", homes.get("stream", layer), self._group.row
+        )
+        views = {0: self._project_output(stream, context, *self._blocks[0])}
+        for index, (first, end) in enumerate(self._blocks):
+            if index + 1 < len(self._blocks):
+                views[index + 1] = self._project_output(stream, context, *self._blocks[index + 1])
+            self._feed_forward(views.pop(index), first, end)
+
+    def _project_output(self, stream: Tensor, context: Tensor, first: int, end: int) -> View:
+        """Output projection, residual and LayerNorm of a block, in place of its rows of the stream."""
+        g = self._g
+        operand = context.read(first, end, 0, g.context_words)
+        rows = stream.read(first, end, 0, g.hidden_words)
+        self._normalised("output", "attention_norm", operand, rows, first, end, g.head_words)
+        self._keep("attention_norm", rows, first, end, g.hidden_words)
+        return rows
+
+    def _feed_forward(self, rows: View, first: int, end: int) -> None:
+        """FFN, residual and LayerNorm of a block, in place of its rows of the stream."""
+        g, linear, m = self._g, self._linear, end - first
+        hidden = View(self._plan.regions["hidden"][0], 0, g.ffn_words)
+        step_words = 0
+        for step in linear.steps(
+            linear.weight("ffn_in"), m, g.ffn_words, False, 2 * g.config.parameter_words, False
+        ):
+            linear.product("ffn_in", rows, m, step)
+            self._recorder.vector(
+                Function.GELU,
+                step.accumulator,
+                m,
+                g.groups(step.words),
+                parameters=linear.parameters("ffn_in", step.word, step.words),
+                destination=hidden.at(0, step.word),
+                comment=f"layer {self._layer} ffn_hidden rows {first} to {end - 1}",
+            )
+            step_words = step.words
+        self._keep("ffn_hidden", hidden, first, end, g.ffn_words)
+        self._normalised("ffn_out", "output_norm", hidden, rows, first, end, step_words)
+        self._keep("stream", rows, first, end, g.hidden_words, self._layer + 1)
+
+    def _normalised(self, name: str, norm: str, a: View, rows: View, first: int, end: int, late: int) -> None:
+        """LayerNorm(rows + a . W^T) in place of ``rows``."""
+        g, linear, m = self._g, self._linear, end - first
+        words = g.hidden_words
+        groups, mean = g.groups(words), self._image.mean
+        label = f"layer {self._layer}"
+        (step,) = linear.steps(linear.weight(name), m, words, True, 0, False)
+        linear.product(name, a, m, step, late)
+        self._recorder.vector(
+            Function.RESIDUAL,
+            step.accumulator,
+            m,
+            groups,
+            parameters=linear.parameters(name, 0, words),
+            residual=rows,
+            multiplier=mean.multiplier,
+            shift=mean.shift,
+            comment=f"{label} {name} rows {first} to {end - 1}",
+        )
+        self._recorder.vector(
+            Function.LAYER_NORM,
+            step.accumulator,
+            m,
+            groups,
+            parameters=linear.parameters(norm, 0, words),
+            destination=rows,
+            comment=f"{label} {norm} rows {first} to {end - 1}",
+        )
+
+    def _keep(self, name: str, view: View, first: int, end: int, words: int, layer: int = -1) -> None:
+        """Store the rows when the tensor has a home."""
+        home = self._homes.get(name, self._layer if layer < 0 else layer)
+        if home is not None:
+            rows = (self._group.row + first, self._group.row + end)
+            self._recorder.store(
+                view, home, rows, 0, words, f"layer {self._layer} {name} rows {first} to {end - 1}"
+            )

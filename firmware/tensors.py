@@ -1,0 +1,64 @@
+"""A tensor of a layer, wherever it lies: in the scratchpad, or in DRAM and block by block in the
+scratchpad."""
+
+from dataclasses import dataclass, field
+
+from .memory import Region
+from .recorder import DramArray, Recorder, View
+
+__all__ = ["Tensor"]
+
+
+@dataclass(eq=False)
+class Tensor:
+    """Rows of ``words`` words.
+
+    ``region`` holds the whole tensor; None: it is spilled to ``home``, read through ``slots`` in turn and
+    written through the ring. A tensor with both is kept: it is stored for the host to see. ``base_row`` is
+    its row 0 in ``home``.
+    """
+
+    recorder: Recorder
+    name: str
+    words: int
+    region: Region | None = None
+    slots: list[Region] = field(default_factory=list)
+    home: DramArray | None = None
+    base_row: int = 0
+    _turn: int = 0
+    _cached: list[tuple[tuple[int, int, int, int], View]] = field(default_factory=list)
+
+    def read(self, first: int, end: int, word: int, words: int) -> View:
+        """Words ``word`` to ``word + words - 1`` of rows ``first`` to ``end`` - 1; loaded unless they are
+        there."""
+        if self.region is not None:
+            return View(self.region, first * self.words + word, self.words)
+        key = (first, end, word, words)
+        for cached, view in self._cached:
+            if cached == key:
+                return view
+        assert self.home is not None
+        slot = self.slots[self._turn % len(self.slots)]
+        self._turn += 1
+        rows = (self.base_row + first, self.base_row + end)
+        view = self.recorder.fetch(
+            slot, self.home, rows, word, words, f"{self.name} rows {first} to {end - 1}"
+        )
+        self._cached = [*self._cached[len(self._cached) + 1 - len(self.slots) :], (key, view)]
+        return view
+
+    def forget(self) -> None:
+        """The tensor is written anew: what was loaded is stale."""
+        self._cached = []
+
+    def target(self, first: int, end: int, word: int, words: int) -> View:
+        """Where an operation may write the words; :meth:`written` has to follow it."""
+        if self.region is not None:
+            return View(self.region, first * self.words + word, self.words)
+        return View(self.recorder.scratch((end - first) * words), 0, words)
+
+    def written(self, view: View, first: int, end: int, word: int, words: int) -> None:
+        """The words have been written to ``view``: store them when the tensor has a home."""
+        if self.home is not None:
+            rows = (self.base_row + first, self.base_row + end)
+            self.recorder.store(view, self.home, rows, word, words, f"{self.name} rows {first} to {end - 1}")
