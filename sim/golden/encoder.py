@@ -1,4 +1,4 @@
-"""The golden encoder: the layer of ``docs/numerics.md`` in exact integers, with every tensor the hardware makes."""
+"""The golden encoder: layers in exact integers, with every tensor that the hardware makes."""
 
 from typing import Any
 
@@ -67,7 +67,8 @@ def run_layer(layer: QuantisedLayer, heads: int, x: Int8, mask: NDArray[np.bool_
     context = np.empty((length, hidden), dtype=np.int8)
     for head in range(heads):
         part = slice(head * width, (head + 1) * width)
-        context[:, part] = kernels.attention_output(weighted[:, part], totals[head], _columns(layer.context, part))
+        context[:, part] = kernels.attention_output(
+            weighted[:, part], totals[head], _columns(layer.context, part))
 
     attention_sum = kernels.residual(
         kernels.matmul(context, layer.output_weight), layer.output, x, layer.output_residual)

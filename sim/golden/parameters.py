@@ -1,13 +1,12 @@
-"""The numbers of an encoder layer: floats as imported, and the integers that the quantiser makes of them, which the
-golden encoder and the compiler take."""
+"""The numbers of an encoder layer: floats as imported, and the integers that the quantiser makes of them."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FirstParameters", "FloatLayer", "QuantisedEncoder", "QuantisedLayer", "RowParameters", "ScalarParameters",
-           "SecondParameters"]
+__all__ = ["FirstParameters", "FloatLayer", "QuantisedEncoder", "QuantisedLayer", "RowParameters",
+           "ScalarParameters", "SecondParameters"]
 
 Int8 = NDArray[np.int8]
 Int32 = NDArray[np.int32]
@@ -38,8 +37,8 @@ class FloatLayer:
 
 @dataclass(frozen=True)
 class FirstParameters:
-    """First records of N columns: ``bias`` int32 [N], ``multiplier`` uint16 [N], ``shift`` uint8 [N] (1 to 47),
-    ``zero_point`` int8 [N]."""
+    """First records of N columns: ``bias`` int32 [N], ``multiplier`` uint16 [N], ``shift`` uint8 [N] (1 to
+    47), ``zero_point`` int8 [N]."""
 
     bias: Int32
     multiplier: NDArray[np.uint16]
@@ -49,8 +48,8 @@ class FirstParameters:
 
 @dataclass(frozen=True)
 class SecondParameters:
-    """Second records of N columns: ``offset`` int32 [N], ``multiplier`` int16 [N], ``shift`` uint8 [N] (1 to 31),
-    ``zero_point`` int8 [N]."""
+    """Second records of N columns: ``offset`` int32 [N], ``multiplier`` int16 [N], ``shift`` uint8 [N] (1 to
+    31), ``zero_point`` int8 [N]."""
 
     offset: Int32
     multiplier: NDArray[np.int16]
@@ -80,7 +79,7 @@ class QuantisedLayer:
 
     Notes
     -----
-    Key and value have no bias: the softmax ignores a key bias, and a value bias is folded into ``output.bias``.
+    Key and value have no bias: the softmax ignores a key bias, a value bias is folded into ``output.bias``.
     """
 
     query_weight: Int8  # [d, d]

@@ -124,7 +124,7 @@ def reference_layer(layer: FloatLayer, heads: int, epsilon: float, x: Float, mas
 
 def reference_encoder(layers: Sequence[FloatLayer], heads: int, epsilon: float, x: Float,
                       mask: Mask | None = None) -> list[dict[str, Float]]:
-    """All layers over one sequence x [L, d]: the intermediate tensors of each, see :func:`reference_layer`."""
+    """All layers over one sequence x [L, d]: the tensors of each, see :func:`reference_layer`."""
     tensors = []
     for layer in layers:
         tensors.append(reference_layer(layer, heads, epsilon, x, mask))
