@@ -3,6 +3,10 @@ synchronisation."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..hdl.isa import INSTRUCTION_BYTES, Opcode
 from .assembler import Instruction, assemble, listing
@@ -52,6 +56,18 @@ class KeptTensor:
     width: int
     pitch: int
 
+    def extract(self, data: NDArray[np.uint8], geometry: Geometry) -> NDArray[Any]:
+        """The golden tensor: its shape and type, from the bytes of its rows."""
+        rows = data.reshape(self.count, self.row_bytes)
+        parts = [rows[:, self.column + h * self.pitch :][:, : self.width] for h in range(self.heads)]
+        values = np.concatenate(parts, axis=1)
+        if self.name == "numerators":
+            return values.reshape(geometry.heads, self.width, self.width)
+        if self.name == "value_transposed":
+            channels = np.arange(geometry.heads)[:, np.newaxis] * self.pitch + np.arange(geometry.head)
+            values = values[channels.reshape(-1)]
+        return values.view(np.int8)
+
 
 @dataclass(eq=False)
 class Program:
@@ -76,6 +92,21 @@ class Program:
     kept: list[KeptTensor]
     end: int
     groups: list[Group] = field(default_factory=list)
+
+    def mask(self, masks: Sequence[NDArray[np.bool_] | None]) -> NDArray[np.uint8]:
+        """The mask bytes of a batch: for each sentence the keys that take part; all of them where it is
+        None."""
+        config = self.geometry.config
+        result = np.zeros((self.mask_bytes // config.word_bytes, config.word_bytes), np.uint8)
+        for group in self.groups:
+            for s in group.sentences:
+                window = np.zeros(s.window_words * config.rows, np.uint8)
+                chosen = masks[s.index]
+                first = s.start - s.window
+                window[first : first + s.length] = 1 if chosen is None else chosen
+                word = group.mask_row + s.mask
+                result[word : word + s.mask_words, : config.lanes] = window.reshape(-1, config.lanes)
+        return result.reshape(-1)
 
     def listing(self) -> str:
         """The program for people."""

@@ -28,8 +28,8 @@ class Homes:
     ----------
     arrays
         By name: ``("stream", layer)`` is the input of a layer, the encoder's output for the layer behind the
-        last; ``("numerators", layer, sentence)``; ``("value_transposed", layer, first row of the group)``; any
-        other ``(tensor, layer)``.
+        last; ``("numerators", layer, sentence)``; ``("value_transposed", layer, first row of the group)``;
+        any other ``(tensor, layer)``.
     base
         Address of the model's image.
     mask

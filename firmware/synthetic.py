@@ -34,7 +34,9 @@ def _first(rng: np.random.Generator, width: int, ratio: float, bias: float, zero
     )
 
 
-def _second(rng: np.random.Generator, width: int, ratio: float | NDArray[np.float64], offset: float) -> SecondParameters:
+def _second(
+    rng: np.random.Generator, width: int, ratio: float | NDArray[np.float64], offset: float
+) -> SecondParameters:
     multiplier, shift = fit_multiplier(ratio * rng.uniform(0.7, 1.3, width), 15, 31)
     offsets = np.rint(rng.normal(0, offset, width) * np.ldexp(1.0, np.minimum(shift, 20)))
     return SecondParameters(

@@ -1,0 +1,164 @@
+"""Ways to an accelerator: what the driver needs of one, and those to simulated hardware."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..hdl.config import AcceleratorConfig
+from ..hdl.control import constant_registers
+from ..hdl.isa import INSTRUCTION_BYTES
+from ..hdl.registers import REGISTERS, Access, ErrorCause, register
+from ..sim.functional import FunctionalMachine, ProgramError
+from ..sim.model import Simulation
+
+__all__ = ["FunctionalTransport", "SimulatedTransport", "Transport"]
+
+Bytes = NDArray[np.uint8]
+Progress = Callable[[int], None]
+
+
+class Transport(Protocol):
+    """What the driver needs: registers, memory that the accelerator sees, and its interrupt.
+
+    Attributes
+    ----------
+    base_address
+        DRAM byte address of the memory's first byte; a multiple of 64.
+    memory_bytes
+        Size of the memory.
+    """
+
+    base_address: int
+    memory_bytes: int
+
+    def read_register(self, offset: int) -> int:
+        """The 32-bit register at byte ``offset``."""
+
+    def write_register(self, offset: int, value: int) -> None:
+        """Write the 32-bit register at byte ``offset``."""
+
+    def read_memory(self, address: int, size: int) -> Bytes:
+        """``size`` bytes from DRAM byte ``address``: a copy."""
+
+    def write_memory(self, address: int, data: Bytes) -> None:
+        """Write the bytes of ``data`` from DRAM byte ``address`` on."""
+
+    def wait_interrupt(self, max_cycles: int, on_progress: Progress | None = None) -> bool:
+        """Wait until the interrupt line is high, for at most about ``max_cycles`` cycles of the accelerator;
+        returns whether it is. ``on_progress`` is told the cycles so far, now and then."""
+
+
+class _ArrayMemory:
+    """Memory that is a NumPy array."""
+
+    def __init__(self, memory: Bytes, base_address: int):
+        self.memory = memory
+        self.base_address = base_address
+        self.memory_bytes = memory.size
+
+    def _part(self, address: int, size: int) -> Bytes:
+        start = address - self.base_address
+        if start < 0 or start + size > self.memory_bytes:
+            raise ValueError(
+                f"an address must be from {self.base_address:#x} to "
+                f"{self.base_address + self.memory_bytes - 1:#x}, not {address:#x} with {size} bytes"
+            )
+        return self.memory[start : start + size]
+
+    def read_memory(self, address: int, size: int) -> Bytes:
+        return self._part(address, size).copy()
+
+    def write_memory(self, address: int, data: Bytes) -> None:
+        self._part(address, data.size)[:] = data
+
+
+class SimulatedTransport(_ArrayMemory):
+    """The Verilated accelerator and its memory, which the driver shares without a copy."""
+
+    def __init__(self, simulation: Simulation):
+        super().__init__(simulation.memory, simulation.base)
+        self.simulation = simulation
+        simulation.reset()
+
+    def read_register(self, offset: int) -> int:
+        return self.simulation.read(offset)
+
+    def write_register(self, offset: int, value: int) -> None:
+        self.simulation.write(offset, value)
+
+    def wait_interrupt(self, max_cycles: int, on_progress: Progress | None = None) -> bool:
+        return self.simulation.run_until(max_cycles=max_cycles, on_progress=on_progress)
+
+
+class FunctionalTransport(_ArrayMemory):
+    """The functional machine behind the same registers: no time passes, and the counters of cycles stay zero.
+
+    With ``check_races`` it also requires that a program's semaphores order all that conflicts.
+    """
+
+    def __init__(
+        self,
+        config: AcceleratorConfig,
+        memory_bytes: int,
+        base_address: int = 0,
+        check_races: bool = False,
+        seed: int | None = None,
+    ):
+        super().__init__(np.zeros(memory_bytes, np.uint8), base_address)
+        self._config = config
+        self._machine = FunctionalMachine(config, seed)
+        self._check_races = check_races
+        self._registers = {item.offset: 0 for item in REGISTERS}
+        self._by_offset = {item.offset: item for item in REGISTERS}
+        for name, value in constant_registers(config).items():
+            self._set(name, value)
+
+    def _set(self, name: str, value: int) -> None:
+        self._registers[register(name).offset] = value
+
+    def _wide(self, name: str) -> int:
+        low, high = (self._registers[register(f"{name}_{half}").offset] for half in ("low", "high"))
+        return high << 32 | low
+
+    def _set_wide(self, name: str, value: int) -> None:
+        self._set(f"{name}_low", value & 0xFFFF_FFFF)
+        self._set(f"{name}_high", value >> 32)
+
+    def _set_status(self, **fields: int) -> None:
+        bits = {field.name: field.offset for field in register("status").bits}
+        self._set("status", sum(value << bits[name] for name, value in fields.items()))
+
+    def read_register(self, offset: int) -> int:
+        return self._registers[offset]
+
+    def write_register(self, offset: int, value: int) -> None:
+        target = self._by_offset[offset]
+        if target.access is Access.WRITE:
+            self._registers[offset] = value
+        elif target.name == "control":
+            bits = {field.name: value >> field.offset & 1 for field in target.bits}
+            if bits["reset"]:
+                self._set_status()
+            elif bits["start"]:
+                self._run()
+
+    def _run(self) -> None:
+        program = self._wide("program")
+        window = self._wide("window_base"), self._wide("window_limit")
+        try:
+            work = self._machine.run(
+                self.memory, program, self.base_address, window, check_races=self._check_races
+            )
+        except ProgramError as error:
+            self._set_wide("error_address", program + error.index * INSTRUCTION_BYTES)
+            self._set_status(error=1, cause=ErrorCause.ILLEGAL_INSTRUCTION.value)
+            return
+        self._set_wide("instructions", work.instructions)
+        self._set_wide("read_bytes", work.read_bytes + work.instructions * INSTRUCTION_BYTES)
+        self._set_wide("write_bytes", work.write_bytes)
+        self._set_status(done=1)
+
+    def wait_interrupt(self, max_cycles: int, on_progress: Progress | None = None) -> bool:
+        return self._registers[register("status").offset] != 0
