@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -287,7 +287,7 @@ def _quantise_layer(layer: FloatLayer, model: EncoderModel, tensors: dict[str, F
 
     return QuantisedLayer(
         query_weight=query.weight, query=_first(query, as_float(layer.query_bias), query_scale),
-        key_weight=key.weight, key=_first(key, nothing, key_scale),
+        key_weight=key.weight, key=_first(replace(key, correction=nothing), nothing, key_scale),
         score=ScalarParameters(int(score[0]), int(score[1])),
         value_weight=value.weight,
         value=RowParameters(row_multiplier.astype(np.uint16), row_shift.astype(np.uint8)),
