@@ -1,6 +1,6 @@
 """The accelerator: control plane and datapath."""
 
-from amaranth import Module, ResetInserter
+from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -29,7 +29,8 @@ class Accelerator(wiring.Component):
     interrupt : out
         High from the end of a program, or its error, until it is acknowledged, if enabled.
 
-    Everything is in the clock domain ``sync``, with a synchronous reset.
+    Everything runs on the clock of the domain ``sync``; its synchronous reset is registered first, so that the
+    reset of thousands of registers does not hang on a pin.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -42,9 +43,15 @@ class Accelerator(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.control_plane = control = ControlPlane(self.config)
-        datapath = Datapath(self.config)
-        m.submodules.datapath = ResetInserter(control.reset)(datapath)
+        m.domains.core = core = ClockDomain(local=True)
+        m.d.comb += core.clk.eq(ClockSignal())
+        reset = Signal(init=1)
+        m.d.sync += reset.eq(0)
+        m.d.comb += core.rst.eq(reset)
+        control, datapath = ControlPlane(self.config), Datapath(self.config)
+        in_core = DomainRenamer("core")
+        m.submodules.control_plane = in_core(control)
+        m.submodules.datapath = in_core(ResetInserter(control.reset)(datapath))
         connect(m, flipped(self.s_axi_ctrl), control.s_axi_ctrl)
         connect(m, flipped(self.m_axi_mem), control.m_axi_mem)
         connect(m, control.matmul, datapath.matmul)

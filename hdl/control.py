@@ -1,6 +1,6 @@
 """The control and status registers behind an AXI4-Lite port."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -127,8 +127,8 @@ class Control(wiring.Component):
         execute, known = Signal(), Signal()
         acknowledge = Signal()
         m.d.comb += [
-            bus.awready.eq(~address_held),
-            bus.wready.eq(~data_held),
+            bus.awready.eq(~address_held & ~ResetSignal()),
+            bus.wready.eq(~data_held & ~ResetSignal()),
             execute.eq(address_held & data_held & ~bus.bvalid),
         ]
         with m.If(bus.awvalid & bus.awready):
@@ -189,7 +189,7 @@ class Control(wiring.Component):
 
         offset = Signal(CONTROL_ADDRESS_BITS - 2, reset_less=True)
         pending = Signal()
-        m.d.comb += bus.arready.eq(~pending & ~bus.rvalid)
+        m.d.comb += bus.arready.eq(~pending & ~bus.rvalid & ~ResetSignal())
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += [pending.eq(1), offset.eq(bus.araddr[2:])]
         with m.If(pending):

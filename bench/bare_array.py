@@ -1,0 +1,64 @@
+"""The systolic array alone, with new data in every cycle: what the simulator can do at best."""
+
+import time
+
+import numpy as np
+from amaranth import Cat, Module, Signal
+from amaranth.back import verilog
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from celosia.generators.tidy import tidy
+from celosia.hdl.array import SystolicArray
+from celosia.hdl.axi import AXI4LiteSignature, AXI4Signature, flat_ports
+from celosia.hdl.config import AcceleratorConfig
+from celosia.hdl.control import CONTROL_ADDRESS_BITS
+from celosia.sim.build import compile_model
+from celosia.sim.model import Simulation
+
+__all__ = ["bare_array_rate"]
+
+
+class BareArray(wiring.Component):
+    """The array behind the accelerator's ports, which are idle; fed by a shift register with feedback."""
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        super().__init__({
+            "s_axi_ctrl": In(AXI4LiteSignature(CONTROL_ADDRESS_BITS)),
+            "m_axi_mem": Out(AXI4Signature.of(config)),
+            "interrupt": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.array = array = SystolicArray(self.config)
+        bits = len(array.activations.as_value()) + len(array.weights.as_value())
+        noise = Signal(bits, init=0x9E3779B97F4A7C15F39CC0605CEDC835 | 1)
+        count, columns = Signal(range(2 * self.config.cols)), Signal(self.config.cols, init=1)
+        m.d.sync += [
+            noise.eq(Cat(noise[11:] ^ noise[:-11], noise[:11] ^ noise[-11:])),
+            count.eq(count + 1),
+            columns.eq(Cat(columns[-1], columns)),
+        ]
+        m.d.comb += [
+            array.activations.as_value().eq(noise),
+            array.weights.as_value().eq(noise[-len(array.weights.as_value()):]),
+            array.swap.eq(count == 0),
+            array.shift.eq(columns),
+            self.m_axi_mem.wdata.eq(Cat(total[:8] for total in array.sums)),
+        ]
+        return m
+
+
+def bare_array_rate(config: AcceleratorConfig, compiler: str = "g++", seconds: float = 2.0) -> float:
+    """Simulated cycles per CPU second of the array of ``config`` alone."""
+    design = BareArray(config)
+    text = tidy(verilog.convert(design, name="bare", ports=flat_ports(design), emit_src=False))
+    memory = np.zeros(4096, np.uint8)
+    with Simulation(compile_model(text, top="bare", compiler=compiler), memory) as simulation:
+        simulation.reset()
+        cycles, start = 0, time.process_time()
+        while time.process_time() - start < seconds:
+            simulation.run_until(interrupt=False, max_cycles=20_000)
+            cycles += 20_000
+        return cycles / (time.process_time() - start)

@@ -1,0 +1,53 @@
+"""Makes Amaranth's Verilog read like Verilog: registers with enables in place of next-state variables."""
+
+import re
+
+__all__ = ["tidy"]
+
+# What Amaranth writes for a memory without content: a zero for each word. Ours are undefined after power-up, and
+# a memory with content is not always a block RAM.
+_ZEROS = re.compile(r"^  initial begin\n(?:    \S+ ?\[\d+\] = \d+'[hd]0+;\n)+  end\n", re.MULTILINE)
+_MODULE = re.compile(r"^module .*?^endmodule\n", re.MULTILINE | re.DOTALL)
+_NAME = r"(?:\\\S+ |[A-Za-z_]\w*)"
+_REGISTER = re.compile(rf"^  always @\((posedge \S+)\)\n    ({_NAME}) <= ({_NAME});\n", re.MULTILINE)
+_NEXT_STATE = re.compile(
+    r"^  always @\* begin\n    if \(\\\$auto\S+ \) begin end\n"
+    rf"    ({_NAME}) = ({_NAME});\n((?:     *\S.*\n)+)  end\n", re.MULTILINE)
+
+
+def tidy(text: str) -> str:
+    """The same circuit, shorter.
+
+    * Zeros for the words of memories are left out.
+    * A variable that only holds what a register will become, ``next = register; if (e) next = value;`` and
+      ``register <= next``, is replaced by ``if (e) register <= value``: the register's own block says when it
+      changes, and a simulator skips it when it does not.
+    """
+    return _MODULE.sub(lambda match: _tidy_module(match[0]), _ZEROS.sub("", text))
+
+
+def _tidy_module(module: str) -> str:
+    registers = {next_state: (register, edge) for edge, register, next_state in _REGISTER.findall(module)}
+    uses = {name: 0 for name in registers}
+    for name in re.findall(_NAME, module):
+        if name in uses:
+            uses[name] += 1
+    merged = set()
+
+    def clocked(match: re.Match[str]) -> str:
+        name, default, body = match.groups()
+        register, edge = registers.get(name, (None, None))
+        assignment = re.compile(rf"^( +){re.escape(name)}( ?\[[\d:]+\] ?)?( *)= ", re.MULTILINE)
+        assigned = len(assignment.findall(body))
+        targets = len(re.findall(r"^ +\S.* = .*;$", body, re.MULTILINE))
+        # Declared once, given its default, assigned, and read by its register: nobody else looks at it.
+        if register is None or default != register or targets != assigned or uses[name] != 3 + assigned:
+            return match[0]
+        merged.add(name)
+        return f"  always @({edge}) begin\n" + assignment.sub(
+            lambda found: f"{found[1]}{register}{found[2] or ''} <= ", body) + "  end\n"
+
+    module = _NEXT_STATE.sub(clocked, module)
+    module = _REGISTER.sub(lambda match: "" if match[3] in merged else match[0], module)
+    return re.sub(rf"^  reg (?:\[[\d:]+\] )?({_NAME});\n",
+                  lambda match: "" if match[1] in merged else match[0], module, flags=re.MULTILINE)
