@@ -98,7 +98,7 @@ class Engine:
                     instruction = self.format.decode(payload.to_bytes(INSTRUCTION_BYTES, "little"))
                     self.bench.log.append(("start", self.name, self.bench.cycle, instruction))
                     start = max([self.bench.cycle, *(ready for ready, _ in under_way)])
-                    under_way.append((start + random.randint(*self.delay), instruction))
+                    under_way.append((start + 2 + random.randint(*self.delay), instruction))
                 else:
                     held = payload
             finish = bool(under_way) and under_way[0][0] <= self.bench.cycle and not self.stuck

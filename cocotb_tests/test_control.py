@@ -1,12 +1,12 @@
 """The control and status registers behind AXI4-Lite."""
 
 import pytest
+from celosia.hdl.axi import flat_ports
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.control import Control, constant_registers
 from celosia.hdl.registers import ACCELERATOR_ID, VERSION
 
 from cocotb_tests.harness import run_testbench
-from cocotb_tests.rtl import to_verilog
 
 CONFIGS = {
     "default": AcceleratorConfig(),
@@ -22,7 +22,9 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_registers(name):
     config = CONFIGS[name]
-    run_testbench(to_verilog(Control(config)), bench="bench_control", parameters={"config": config.to_toml()})
+    design = Control(config)
+    run_testbench(
+        design, bench="bench_control", ports=flat_ports(design), parameters={"config": config.to_toml()})
 
 
 def test_constants_fit_their_fields_and_tell_configurations_apart():

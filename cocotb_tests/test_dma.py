@@ -4,7 +4,7 @@ import pytest
 from amaranth import Module, ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
-from celosia.hdl.axi import AXI4Signature, connect_channels
+from celosia.hdl.axi import AXI4Signature, connect_channels, flat_ports
 from celosia.hdl.bursts import WindowSignature
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.dma import LoadEngine, StoreEngine
@@ -14,7 +14,6 @@ from celosia.hdl.read_channel import ReadArbiter
 from celosia.hdl.write_channel import WriteChannel
 
 from cocotb_tests.harness import run_testbench
-from cocotb_tests.rtl import to_verilog
 
 CONFIGS = {
     "4x4, 64 bits": AcceleratorConfig(rows=4, cols=4, bus_bits=64, scratchpad_kib=16),
@@ -80,4 +79,6 @@ class TransferTop(wiring.Component):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_transfers(name):
     config = CONFIGS[name]
-    run_testbench(to_verilog(TransferTop(config)), bench="bench_dma", parameters={"config": config.to_toml()})
+    design = TransferTop(config)
+    run_testbench(
+        design, bench="bench_dma", ports=flat_ports(design), parameters={"config": config.to_toml()})

@@ -1,11 +1,11 @@
 """Programs on the whole control side: fetch, checks, semaphores, faults and recovery."""
 
 import pytest
+from celosia.hdl.axi import flat_ports
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.control_plane import ControlPlane
 
 from cocotb_tests.harness import run_testbench
-from cocotb_tests.rtl import to_verilog
 
 CONFIGS = {
     "4x4, 64 bits": AcceleratorConfig(rows=4, cols=4, bus_bits=64, scratchpad_kib=16, queue_depth=2,
@@ -19,5 +19,6 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_programs(name):
     config = CONFIGS[name]
-    run_testbench(to_verilog(ControlPlane(config)), bench="bench_sequencer",
-                  parameters={"config": config.to_toml()})
+    design = ControlPlane(config)
+    run_testbench(
+        design, bench="bench_sequencer", ports=flat_ports(design), parameters={"config": config.to_toml()})

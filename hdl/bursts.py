@@ -98,7 +98,7 @@ class BurstGenerator(wiring.Component):
         burst_valid = Signal()
         m.d.comb += [
             self.transfer.ready.eq(~active & ~burst_valid & ~self.outside),
-            row_ends.eq(left <= room),
+            row_ends.eq((left[:len(room)] <= room) & (left[len(room):] == 0)),
         ]
         with m.If(self.transfer.valid & self.transfer.ready):
             m.d.sync += [

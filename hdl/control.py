@@ -187,18 +187,30 @@ class Control(wiring.Component):
             values[f"{name}_low"], values[f"{name}_high"] = whole[:32], whole[32:]
         assert set(values) == {reg.name for reg in REGISTERS}
 
+        # A choice in each group of eight, then one among these.
         offset = Signal(CONTROL_ADDRESS_BITS - 2, reset_less=True)
-        pending = Signal()
-        m.d.comb += bus.arready.eq(~pending & ~bus.rvalid & ~ResetSignal())
+        group_of = {reg.name: reg.offset // 4 // 8 for reg in REGISTERS}
+        groups = [Signal(32, name=f"group_{i}", reset_less=True) for i in range(max(group_of.values()) + 1)]
+        choosing, merging, known = Signal(), Signal(), Signal(reset_less=True)
+        m.d.comb += bus.arready.eq(~choosing & ~merging & ~bus.rvalid & ~ResetSignal())
+        m.d.sync += [choosing.eq(bus.arvalid & bus.arready), merging.eq(choosing)]
         with m.If(bus.arvalid & bus.arready):
-            m.d.sync += [pending.eq(1), offset.eq(bus.araddr[2:])]
-        with m.If(pending):
-            m.d.sync += [pending.eq(0), bus.rvalid.eq(1)]
+            m.d.sync += offset.eq(bus.araddr[2:])
+        with m.If(choosing):
+            m.d.sync += [group.eq(0) for group in groups]
+            m.d.sync += known.eq(0)
             with m.Switch(offset):
                 for reg in REGISTERS:
                     with m.Case(reg.offset // 4):
-                        m.d.sync += [bus.rdata.eq(values[reg.name]), bus.rresp.eq(Response.OKAY)]
-                with m.Default():
-                    m.d.sync += [bus.rdata.eq(0), bus.rresp.eq(Response.SLVERR)]
+                        m.d.sync += [groups[group_of[reg.name]].eq(values[reg.name]), known.eq(1)]
+        with m.If(merging):
+            merged = 0
+            for group in groups:
+                merged |= group
+            m.d.sync += [
+                bus.rvalid.eq(1),
+                bus.rdata.eq(merged),
+                bus.rresp.eq(Mux(known, Response.OKAY, Response.SLVERR)),
+            ]
         with m.Elif(bus.rready):
             m.d.sync += bus.rvalid.eq(0)

@@ -2,7 +2,7 @@
 
 from amaranth import Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from .config import AcceleratorConfig
@@ -13,7 +13,7 @@ from .semaphores import SemaphoreSignature
 
 __all__ = ["UNDER_WAY", "IssueUnit", "UnderWayLayout"]
 
-#: Instructions that an engine may have under way.
+#: Instructions that an engine may have under way, besides the oldest.
 UNDER_WAY = 8
 
 
@@ -33,7 +33,9 @@ class IssueUnit(wiring.Component):
        engine until that accepts it. An engine that is still busy may thus hold semaphores for its next
        instruction.
     2. From ``finished`` of an engine to ``valid`` of the instruction that waits for its signal: two cycles.
-    3. At most ``UNDER_WAY`` instructions are accepted and not finished.
+    3. At most ``UNDER_WAY + 1`` instructions are accepted and not finished.
+    4. An engine raises ``finished`` once for each instruction, not before the third cycle after it accepted
+       it.
 
     Parameters
     ----------
@@ -58,7 +60,9 @@ class IssueUnit(wiring.Component):
     oldest : UnderWayLayout
         The oldest instruction under way, while ``busy``.
     latest : UnderWayLayout
-        The one that finished last.
+        The one that finished last, before ``hold``.
+    hold : 1 bit
+        Freezes ``latest``.
     head : address_bits
         Address of the oldest instruction in the queue, while neither ``idle`` nor ``busy``.
     """
@@ -76,6 +80,7 @@ class IssueUnit(wiring.Component):
             "waiting": Out(1),
             "oldest": Out(UnderWayLayout(config)),
             "latest": Out(UnderWayLayout(config)),
+            "hold": In(1),
             "head": Out(config.address_bits),
         })
 
@@ -83,8 +88,10 @@ class IssueUnit(wiring.Component):
         m = Module()
         config = self._config
         layout = QueueLayout(config, self._format)
-        m.submodules.fifo = fifo = SyncFIFOBuffered(width=layout.size, depth=config.queue_depth)
-        m.submodules.under_way = under_way = SyncFIFO(width=UnderWayLayout(config).size, depth=UNDER_WAY)
+        # One more for the register behind the memory.
+        m.submodules.fifo = fifo = SyncFIFOBuffered(width=layout.size, depth=config.queue_depth + 1)
+        m.submodules.under_way = under_way = SyncFIFOBuffered(
+            width=UnderWayLayout(config).size, depth=UNDER_WAY + 1)
         head = data.View(layout, fifo.r_data)
         command = self.engine.command
         entry = Signal(UnderWayLayout(config))
@@ -109,17 +116,18 @@ class IssueUnit(wiring.Component):
             under_way.w_data.eq(entry),
             under_way.r_en.eq(self.engine.finished),
             self.oldest.eq(under_way.r_data),
-            self.busy.eq(under_way.r_rdy),
+            self.busy.eq(under_way.level != 0),
             self.waiting.eq(self.semaphores.blocked & ~self.busy),
         ]
         m.d.sync += claimed.eq(command.valid & ~command.ready)
-        with m.If(self.engine.finished & self.busy):
+        with m.If(self.engine.finished):
             m.d.comb += self.semaphores.given.eq(self.oldest.signal)
+        with m.If(self.engine.finished & ~self.hold):
             m.d.sync += self.latest.eq(self.oldest)
 
         # `idle` counts from the queue's entrance, so that no instruction is ever between two places.
-        inside = Signal(range(config.queue_depth + UNDER_WAY + 1))
+        inside = Signal(range(config.queue_depth + 1 + UNDER_WAY + 1 + 1))
         enters = self.queue.valid & self.queue.ready
         m.d.comb += self.idle.eq(inside == 0)
-        m.d.sync += inside.eq(inside + enters - (self.engine.finished & self.busy))
+        m.d.sync += inside.eq(inside + enters - self.engine.finished)
         return m

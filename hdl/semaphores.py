@@ -1,6 +1,6 @@
 """The counting semaphores that order the engines."""
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Const, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -44,7 +44,7 @@ class Semaphores(wiring.Component):
     3. Engines that want a common semaphore are granted one at a time, in the order of ``Engine``; others
        don't hold each other up.
     4. Any number of engines may give the same semaphore in a cycle. ``overflow`` shows, in the cycle after,
-       those that went beyond their range, until a reset.
+       those that went beyond their range.
 
     Members
     -------
@@ -63,39 +63,48 @@ class Semaphores(wiring.Component):
         ports = [getattr(self, engine.name.lower()) for engine in Engine]
         counts = [Signal(SEMAPHORE_BITS, name=f"count_{i}") for i in range(SEMAPHORES)]
         zero = Cat(count == 0 for count in counts)
-        given = Signal(SEMAPHORES)
         taken = Signal(SEMAPHORES)
 
         # Found free in one cycle, granted in the next. In between, only a grant to another engine that wants
-        # a common semaphore can interfere.
-        free = [Signal(name=f"free_{engine.name.lower()}") for engine in Engine]
+        # a common semaphore can interfere. Who rivals whom is a register too: wants stay until granted.
+        free = Signal(len(ports))
+        rivals = [Signal(len(ports), name=f"rivals_{i}") for i in range(len(ports))]
         for i, port in enumerate(ports):
-            rivals = [Signal(name=f"rival_{engine.name.lower()}_{i}") for engine in Engine]
-            for j, other in enumerate(ports):
-                if i != j:
-                    m.d.comb += rivals[j].eq((port.wanted & other.wanted).any())
-            held_up = Signal(name=f"held_up_{i}")
+            held_up, interferes = Signal(name=f"held_up_{i}"), Signal(name=f"interferes_{i}")
+            common = Cat((port.wanted & other.wanted).any() for other in ports)
+            grants = Cat(other.grant for other in ports)
+            others = ~(1 << i)
             m.d.comb += [
                 port.blocked.eq(port.request & (port.wanted & zero).any()),
-                held_up.eq(Cat(free[j] & rivals[j] for j in range(i)).any()),
+                held_up.eq((free & rivals[i] & ((1 << i) - 1)).any()),
+                interferes.eq((grants & common & others).any()),
                 port.grant.eq(free[i] & ~held_up),
             ]
-            interferes = Cat(ports[j].grant & rivals[j] for j in range(len(ports)) if j != i).any()
-            m.d.sync += free[i].eq(port.request & ~port.blocked & ~port.grant & ~interferes)
+            m.d.sync += [
+                free[i].eq(port.request & ~port.blocked & ~port.grant & ~interferes),
+                rivals[i].eq(common),
+            ]
 
-        # Counting.
-        m.d.comb += [
-            given.eq(_any_of(port.given for port in ports)),
-            taken.eq(_any_of(port.wanted & port.grant.replicate(SEMAPHORES) for port in ports)),
-        ]
-        with m.If(given.any() | taken.any()):
+        # Counting. The changes are looked up: from -1 to the number of engines.
+        m.d.comb += taken.eq(_any_of(port.wanted & port.grant.replicate(SEMAPHORES) for port in ports))
+        m.d.sync += self.overflow.eq(0)
+        with m.If(_any_of(port.given for port in ports).any() | free.any()):
             for i, count in enumerate(counts):
+                index = Cat(*(port.given[i] for port in ports), taken[i])
                 total = Signal(SEMAPHORE_BITS + 2, name=f"total_{i}")
-                m.d.comb += total.eq(count + sum(port.given[i] for port in ports) - taken[i])
-                m.d.sync += count.eq(total)
-                with m.If(total[SEMAPHORE_BITS:].any()):
-                    m.d.sync += self.overflow[i].eq(1)
+                m.d.comb += total.eq(count + _change(index))
+                m.d.sync += [count.eq(total), self.overflow[i].eq(total[SEMAPHORE_BITS])]
         return m
+
+
+def _change(index):
+    """How a counter changes when the upper bit of ``index`` takes and each of the lower ones gives."""
+    width = len(index)
+    taken = 1 << width - 1
+    changes = [(i & taken - 1).bit_count() - bool(i & taken) for i in range(1 << width)]
+    bits = range(width.bit_length() + 1)
+    tables = [sum((change >> bit & 1) << i for i, change in enumerate(changes)) for bit in bits]
+    return Cat(Const(table, 1 << width).bit_select(index, 1) for table in tables).as_signed()
 
 
 def _any_of(masks):

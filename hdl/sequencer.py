@@ -111,6 +111,7 @@ class Sequencer(wiring.Component):
             connect(m, unit.semaphores, getattr(semaphores, name))
             m.d.comb += [
                 unit.enable.eq(running),
+                unit.hold.eq(semaphores.overflow.any()),
                 finished[i].eq(port.finished),
                 self.busy[i].eq(unit.busy & running),
                 self.waiting[i].eq(unit.waiting & running),
@@ -125,7 +126,7 @@ class Sequencer(wiring.Component):
         with m.If(self.reset | finished.any() | (self.watchdog == 0)):
             m.d.sync += [quiet_cycles.eq(0), expired.eq(0)]
         with m.Elif(running):
-            m.d.sync += [quiet_cycles.eq(quiet_cycles + 1), expired.eq(quiet_cycles + 1 >= self.watchdog)]
+            m.d.sync += [quiet_cycles.eq(quiet_cycles + 1), expired.eq(quiet_cycles >= self.watchdog)]
 
         # Faults in the order in which they count: cause, condition, address of the instruction.
         fetched = fetch.instructions.p.address
@@ -146,11 +147,14 @@ class Sequencer(wiring.Component):
         faults += [(ErrorCause.WATCHDOG, expired & unit.busy, unit.oldest.address) for unit in units.values()]
         faults += [(ErrorCause.WATCHDOG, expired & ~unit.idle, unit.head) for unit in units.values()]
         faults += [(ErrorCause.WATCHDOG, expired, fetched)]
-        faulty = Signal(len(faults))
-        m.d.comb += faulty.eq(Cat(condition for _cause, condition, _address in faults))
+        faulty = Signal(len(faults))  # one cycle later; the instructions are still where they were
+        failing = Signal()
 
-        m.d.sync += self.reset.eq(0)
-        m.d.comb += status.busy.eq(running)
+        m.d.sync += [
+            self.reset.eq(0),
+            faulty.eq(Cat(condition & running for _cause, condition, _address in faults)),
+        ]
+        m.d.comb += [failing.eq(faulty.any()), status.busy.eq(running)]
         starting = Signal()
         with m.If(self.start & ~running & ~starting & ~status.error):
             m.d.comb += self.clear.eq(1)
@@ -158,7 +162,7 @@ class Sequencer(wiring.Component):
         with m.If(starting):
             m.d.sync += [starting.eq(0), running.eq(1)]
         with m.If(running):
-            with m.If(faulty.any()):
+            with m.If(failing):
                 m.d.sync += [running.eq(0), status.error.eq(1), self.reset.eq(1)]
                 for i, (cause, _condition, address) in reversed(list(enumerate(faults))):
                     with m.If(faulty[i]):
