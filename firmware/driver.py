@@ -71,11 +71,15 @@ class BatchResult:
 
     ``outputs``: int8 [L, d] of each sentence, from the last layer. ``tensors[sentence][layer]``: everything
     that was kept, by its golden name. ``counters``: by the names of :data:`~celosia.hdl.registers.COUNTERS`.
+    ``layers``: the counters of each layer, from the moment the last output of the layer before reached DRAM to
+    the moment its own did, where every layer's output is kept and the transport sees the bus; else empty. They
+    add up to ``counters``.
     """
 
     outputs: list[NDArray[np.int8]]
     tensors: list[list[Tensors]]
     counters: dict[str, int]
+    layers: list[dict[str, int]]
     program: Program
 
 
@@ -193,13 +197,13 @@ class Accelerator:
         program = self.program([len(x) for x in inputs], keep)
         self._place(program)
         self._write_inputs(program, inputs, masks)
-        self._execute(program, max_cycles, on_progress)
-        counters = {name: self._read_wide(name) for name, _ in COUNTERS}
+        snapshots = self._execute(program, max_cycles, on_progress)
+        counters = self._counters()
         tensors: list[list[Tensors]] = [[{} for _ in range(program.geometry.layers)] for _ in inputs]
         for kept in program.kept:
             tensors[kept.sentence][kept.layer][kept.name] = self._read_tensor(program, kept)
         outputs = [layers[-1]["output"].view(np.int8) for layers in tensors]
-        return BatchResult(outputs, tensors, counters, program)
+        return BatchResult(outputs, tensors, counters, _by_layer(program, snapshots, counters), program)
 
     @staticmethod
     def _check_inputs(inputs: Sequence[NDArray[np.int8]], masks: Sequence[Mask | None], hidden: int) -> None:
@@ -230,7 +234,13 @@ class Accelerator:
         self.transport.write_memory(program.input_address, rows.reshape(-1))
         self.transport.write_memory(program.mask_address, program.mask(masks))
 
-    def _execute(self, program: Program, max_cycles: int, on_progress: Progress | None) -> None:
+    def _counters(self) -> dict[str, int]:
+        return {name: self._read_wide(name) for name, _ in COUNTERS}
+
+    def _execute(
+        self, program: Program, max_cycles: int, on_progress: Progress | None
+    ) -> list[dict[str, int]]:
+        """Run the program; the counters as they were at each of its :func:`_layer_marks`."""
         base = self.transport.base_address
         self._write_wide("program", program.address)
         self._write_wide("window_base", base)
@@ -238,17 +248,23 @@ class Accelerator:
         self._write("watchdog", _WATCHDOG)
         self._command("interrupt", "enable")
         self._command("control", "start")
-        ended = self.transport.wait_interrupt(max_cycles, on_progress)
+        snapshots: list[dict[str, int]] = []
+        ended = self.transport.wait_interrupt(
+            max_cycles, on_progress, [address for _, address in _layer_marks(program)],
+            lambda index: snapshots.append(self._counters()),
+        )
         status = self._read("status")
         fields = {b.name: status >> b.offset & ((1 << b.width) - 1) for b in register("status").bits}
         if fields["error"]:
             error = self._explain(program, ErrorCause(fields["cause"]))
+            self._placed = None
             self._command("control", "reset")
             raise error
         if not ended or not fields["done"]:
             self._command("control", "reset")
             raise DriverError(f"the program must end within {max_cycles} cycles; it was stopped")
         self._command("interrupt", "acknowledge")
+        return snapshots
 
     def _explain(self, program: Program, cause: ErrorCause) -> HardwareError:
         address = self._read_wide("error_address")
@@ -263,6 +279,30 @@ class Accelerator:
     def _read_tensor(self, program: Program, kept: KeptTensor) -> NDArray[np.generic]:
         data = self.transport.read_memory(kept.address, kept.count * kept.row_bytes)
         return kept.extract(data, program.geometry)
+
+
+def _layer_marks(program: Program) -> list[tuple[int, int]]:
+    """(layer, DRAM address of its last output byte) for each group of sentences, in the order of the program."""
+    last = {(kept.sentence, kept.layer): kept.address + kept.count * kept.row_bytes - 1
+            for kept in program.kept if kept.name == "output"}
+    ends = [group.sentences[-1].index for group in program.groups]
+    marks = [(layer, last.get((end, layer))) for end in ends for layer in range(program.geometry.layers)]
+    return [(layer, address) for layer, address in marks if address is not None]
+
+
+def _by_layer(
+    program: Program, snapshots: list[dict[str, int]], final: dict[str, int]
+) -> list[dict[str, int]]:
+    marks, layers = _layer_marks(program), program.geometry.layers
+    if not snapshots or len(snapshots) != len(marks) or len(marks) != layers * len(program.groups):
+        return []
+    totals = [dict.fromkeys(final, 0) for _ in range(layers)]
+    before = dict.fromkeys(final, 0)
+    for (layer, _), after in zip(marks, [*snapshots[:-1], final], strict=True):
+        for name in final:
+            totals[layer][name] += after[name] - before[name]
+        before = after
+    return totals
 
 
 def utilisation(counters: Mapping[str, int]) -> dict[str, float]:

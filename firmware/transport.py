@@ -1,6 +1,6 @@
 """Ways to an accelerator: what the driver needs of one, and those to simulated hardware."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -45,9 +45,17 @@ class Transport(Protocol):
     def write_memory(self, address: int, data: Bytes) -> None:
         """Write the bytes of ``data`` from DRAM byte ``address`` on."""
 
-    def wait_interrupt(self, max_cycles: int, on_progress: Progress | None = None) -> bool:
+    def wait_interrupt(
+        self, max_cycles: int, on_progress: Progress | None = None, marks: Sequence[int] = (),
+        on_mark: Progress | None = None,
+    ) -> bool:
         """Wait until the interrupt line is high, for at most about ``max_cycles`` cycles of the accelerator;
-        returns whether it is. ``on_progress`` is told the cycles so far, now and then."""
+        returns whether it is.
+
+        ``on_progress`` is told the cycles so far, now and then. ``on_mark``, where a transport sees the memory
+        bus, is told the index of each of the DRAM addresses ``marks`` when it is written; they are written in
+        their order.
+        """
 
 
 class _ArrayMemory:
@@ -89,8 +97,25 @@ class SimulatedTransport(_ArrayMemory):
     def write_register(self, offset: int, value: int) -> None:
         self.simulation.write(offset, value)
 
-    def wait_interrupt(self, max_cycles: int, on_progress: Progress | None = None) -> bool:
-        return self.simulation.run_until(max_cycles=max_cycles, on_progress=on_progress)
+    def wait_interrupt(
+        self, max_cycles: int, on_progress: Progress | None = None, marks: Sequence[int] = (),
+        on_mark: Progress | None = None,
+    ) -> bool:
+        simulation, first = self.simulation, self.simulation.cycles
+
+        def run() -> bool:
+            before = simulation.cycles - first
+            report = (lambda done: on_progress(before + done)) if on_progress else None
+            return simulation.run_until(max_cycles=max_cycles - before, on_progress=report)
+
+        for index, address in enumerate(marks if on_mark else ()):
+            simulation.watch(address)
+            run()
+            if not simulation.watch_hit:
+                break
+            on_mark(index)
+        simulation.watch(None)
+        return run()
 
 
 class FunctionalTransport(_ArrayMemory):
@@ -161,5 +186,8 @@ class FunctionalTransport(_ArrayMemory):
         self._set_wide("write_bytes", work.write_bytes)
         self._set_status(done=1)
 
-    def wait_interrupt(self, max_cycles: int, on_progress: Progress | None = None) -> bool:
+    def wait_interrupt(
+        self, max_cycles: int, on_progress: Progress | None = None, marks: Sequence[int] = (),
+        on_mark: Progress | None = None,
+    ) -> bool:
         return self._registers[register("status").offset] != 0

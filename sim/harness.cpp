@@ -84,6 +84,9 @@ class Memory {
 public:
     static constexpr uint64_t BEAT = sizeof(std::declval<Vtop&>().m_axi_mem_rdata);
     Statistics statistics{};
+    // A run stops after a write to `watched`, the address of a beat.
+    uint64_t watched = ~uint64_t(0);
+    bool watch_hit = false;
 
     Memory(Vtop& top, const Options& options) : top(top), options(options) { seed(options.seed); }
 
@@ -305,6 +308,7 @@ private:
         }
         burst.response = std::max(burst.response, response);
         if (!faults.empty() && is_fault(burst.address, NEVER_ANSWER)) burst.unanswered = true;
+        if (burst.address == watched) watch_hit = true;
         ++statistics.write_beats;
         statistics.write_bytes += __builtin_popcountll(strobes);
         burst.address += BEAT;
@@ -373,7 +377,7 @@ struct Simulation {
         uint64_t first = cycle;
         top.eval_step();  // Python may have set an input
         if (until_interrupt)
-            while (cycle - first < cycles && !top.__SYM__interrupt) tick();
+            while (cycle - first < cycles && !top.__SYM__interrupt && !memory.watch_hit) tick();
         else
             while (cycle - first < cycles) tick();
         return cycle - first;
@@ -485,6 +489,13 @@ EXPORT uint64_t celosia_run(Simulation* simulation, uint64_t cycles, int until_i
     guarded(simulation, uint64_t(0), [&] { return simulation->run(cycles, until_interrupt); });
     return simulation->cycle - first;
 }
+
+EXPORT void celosia_watch(Simulation* simulation, uint64_t address) {
+    simulation->memory.watched = address & ~(Memory::BEAT - 1);
+    simulation->memory.watch_hit = false;
+}
+
+EXPORT int celosia_watch_hit(Simulation* simulation) { return simulation->memory.watch_hit; }
 
 EXPORT int celosia_write(Simulation* simulation, uint32_t offset, uint32_t value, uint64_t limit) {
     return guarded(simulation, -1, [&] { return simulation->write(offset, value, limit); });

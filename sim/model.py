@@ -259,11 +259,23 @@ class Simulation:
     ) -> bool:
         """Run until the interrupt line is high, or for ``max_cycles``; returns whether the line is high.
 
-        Without ``interrupt`` it runs for ``max_cycles``, whatever the line does. ``on_progress`` is called
+        It also stops when what :meth:`watch` named is written. Without ``interrupt`` it runs for ``max_cycles``, whatever the line does. ``on_progress`` is called
         with the cycles done in this call, a few times a second.
         """
         self._run(max_cycles, interrupt, on_progress)
         return bool(self.io.interrupt)
+
+    def watch(self, address: int | None) -> None:
+        """Let the next :meth:`run_until` also stop when the beat of DRAM byte ``address`` is written; None: no
+        longer."""
+        self._check_open()
+        self._library.celosia_watch(self._handle, 2**64 - 1 if address is None else address)
+
+    @property
+    def watch_hit(self) -> bool:
+        """The watched address has been written."""
+        self._check_open()
+        return bool(self._library.celosia_watch_hit(self._handle))
 
     def write(self, offset: int, value: int) -> None:
         """Write a 32-bit register over AXI4-Lite; raises :class:`BusError` when refused or not answered."""
@@ -377,6 +389,8 @@ def _load(path: Path) -> ctypes.CDLL:
         ("cycle", long, [handle]),
         ("beat_bytes", word, []),
         ("run", long, [handle, long, ctypes.c_int]),
+        ("watch", None, [handle, long]),
+        ("watch_hit", ctypes.c_int, [handle]),
         ("write", ctypes.c_int, [handle, word, word, long]),
         ("read", ctypes.c_int, [handle, word, ctypes.POINTER(word), long]),
         ("settle", None, [handle]),

@@ -1,0 +1,240 @@
+"""The command line. Exit codes: 0 done, 1 a check failed, 2 bad input or a missing tool."""
+
+import os
+
+# Two threads of OpenBLAS are slower than one where the cores are shared, many times so under a busy compiler.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import json
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from celosia.firmware.compiler import CompileError
+from celosia.firmware.driver import AcceleratorError
+from celosia.firmware.model import EncoderModel, ModelError, find_default_model
+from celosia.generators.configurations import configuration, configuration_names
+from celosia.generators.header import to_header
+from celosia.generators.verilog import TOP
+from celosia.hdl.config import AcceleratorConfig, ConfigError
+from celosia.runner import RunReport, run_texts
+from celosia.session import cached_verilog, quantise, simulate
+from celosia.sim.cache import CacheError
+from celosia.sim.verilator import ToolError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(help="Integer-only Transformer encoder accelerators: generate them, run models on them.",
+                  no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+# A table that is cut to the 80 columns that a pipe is taken for is of no use.
+_out = Console(width=None if sys.stdout.isatty() else 120)
+_err = Console(stderr=True)
+
+_BAD_INPUT = (AcceleratorError, CacheError, CompileError, ConfigError, ModelError, ToolError)
+
+ConfigOption = Annotated[str, typer.Option(help="A named configuration, or a .toml file.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Replace a parameter: rows=8. Repeatable.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]
+
+
+class InputError(ValueError):
+    """Something on the command line can't be used."""
+
+
+def main() -> None:
+    """Entry point of the ``celosia`` command."""
+    try:
+        app()
+    except (*_BAD_INPUT, InputError) as error:
+        _err.print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            file.write(text)
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise InputError(f"the file {str(path)!r} can't be written: {error.strerror}") from error
+
+
+def _write_json(path: Path | None, data: Any) -> None:
+    if path is not None:
+        _write(path, json.dumps(data, indent=1) + "\n")
+
+
+def _check_json(path: Path | None) -> None:
+    """Refuse a place for the results before the work is done for it."""
+    if path is not None and not path.parent.is_dir():
+        raise InputError(f"the folder {str(path.parent)!r} of --json must exist")
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A bar for each stage, on a terminal; a function ``tell(stage, share)``."""
+    bars: dict[str, Any] = {}
+    with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+                  TimeElapsedColumn(), console=_err, transient=True) as progress:
+
+        def tell(stage: str, share: float) -> None:
+            if stage not in bars:
+                bars[stage] = progress.add_task(stage, total=1.0)
+            progress.update(bars[stage], completed=share)
+
+        yield tell
+
+
+def _texts(text: list[str] | None, file: Path | None) -> list[str]:
+    """The texts of --text, --file or, with neither, standard input: one a line."""
+    if text and file:
+        raise InputError("texts come from --text or from --file, not from both")
+    if text:
+        texts = text
+    elif file:
+        try:
+            texts = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"the file {str(file)!r} can't be read as text: {error}") from error
+    else:
+        texts = sys.stdin.read().splitlines()
+    texts = [line.strip() for line in texts if line.strip()]
+    if not texts:
+        raise InputError("there must be at least one text that is not empty")
+    return texts
+
+
+@app.command()
+def run(
+    text: Annotated[list[str] | None, typer.Option(help="A text. Repeatable; two are also compared.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A file with a text on each line; else standard input.")] = None,
+    config: ConfigOption = "base",
+    settings: SetOption = None,
+    model: Annotated[Path | None, typer.Option(
+        help="A Hugging Face BERT folder; else all-MiniLM-L6-v2 from its package.")] = None,
+    check: Annotated[str, typer.Option(help="What is compared with golden: outputs or full.")] = "outputs",
+    gptq: Annotated[bool, typer.Option(help="Round weights by GPTQ.")] = True,
+    compiler: Annotated[str | None, typer.Option(help="C++ compiler of the simulation.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Run texts through a model on the simulated RTL, and compare with golden and with the float model."""
+    if check not in ("outputs", "full"):
+        raise InputError(f"--check must be outputs or full, not {check!r}")
+    _check_json(json_file)
+    texts = _texts(text, file)
+    hardware = configuration(config, settings or ())
+    source = EncoderModel.from_folder(model or find_default_model())
+    for line in texts:
+        source.tokenize(line, hardware.max_tokens)
+    with _progress() as tell:
+        encoder = quantise(source, gptq=gptq, progress=lambda share: tell("quantising", share))
+    with _err.status("preparing the simulation") as status:
+        accelerator = simulate(hardware, compiler=compiler, on_stage=status.update)
+    with _progress() as tell:
+        report = run_texts(accelerator, source, encoder, texts, check="full" if check == "full" else "outputs",
+                           on_progress=tell)
+    _print_report(report, hardware)
+    _write_json(json_file, report.to_json())
+    if not report.bit_exact:
+        raise typer.Exit(1)
+
+
+def _print_report(report: RunReport, config: AcceleratorConfig) -> None:
+    layers = Table("layer", "cycles", "roofline", "array", "load", "store", "matmul", "vector", "bytes read", "bytes written",
+                   title=f"{report.model} on {report.config} ({config.rows} x {config.cols})")
+    for column in layers.columns:
+        column.justify = "right"
+    for row in report.layers:
+        shares = (row.roofline, row.array, row.load, row.store, row.matmul, row.vector)
+        layers.add_row(str(row.layer), f"{row.cycles:,}", *(f"{share:.1%}" for share in shares),
+                       f"{row.read_bytes:,}", f"{row.write_bytes:,}")
+    counters, cycles = report.counters, report.cycles
+    shares = (report.roofline_efficiency, *(counters[name] / cycles for name in (
+        "array_active", "load_busy", "store_busy", "matmul_busy", "vector_busy")))
+    layers.add_section()
+    layers.add_row("all", f"{cycles:,}", *(f"{share:.1%}" for share in shares), f"{counters['read_bytes']:,}",
+                   f"{counters['write_bytes']:,}")
+    _out.print(layers)
+    texts = Table("tokens", "cosine with fp32", "text")
+    for text in report.texts:
+        texts.add_row(str(text.tokens), f"{text.cosine:.5f}", textwrap.shorten(text.text, 60))
+    _out.print(texts)
+    if report.similarity:
+        _out.print(f"similarity of the two texts: {report.similarity[0]:.4f} in fp32, "
+                   f"{report.similarity[1]:.4f} on the accelerator")
+    verdict = "all equal to golden" if report.bit_exact else f"{len(report.mismatches)} DIFFER FROM GOLDEN"
+    _out.print(f"{report.tensors} tensors compared: {verdict}")
+    for name in report.mismatches[:10]:
+        _out.print(f"  differs: {name}")
+    _out.print(f"{cycles:,} cycles, {report.roofline_efficiency:.1%} of the roofline "
+               f"({report.roofline_bound:,} cycles); simulated {report.cycles_per_second / 1e3:,.0f} thousand cycles "
+               f"a second")
+
+
+@app.command()
+def generate(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; made if it is not there.")],
+    config: ConfigOption = "base",
+    settings: SetOption = None,
+) -> None:
+    """Write the Verilog and the C header of a configuration."""
+    hardware = configuration(config, settings or ())
+    if output.exists() and not output.is_dir():
+        raise InputError(f"the output {str(output)!r} must be a folder")
+    with _err.status(f"generating {hardware.name}"):
+        files = {f"{TOP}.v": cached_verilog(hardware), f"{TOP}.h": to_header(hardware),
+                 "configuration.toml": hardware.to_toml()}
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {str(output)!r} can't be made: {error.strerror}") from error
+    for name, text in files.items():
+        _write(output / name, text)
+        _out.print(f"{output / name}: {len(text):,} bytes", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def configs(json_file: JsonOption = None) -> None:
+    """List the named configurations."""
+    _check_json(json_file)
+    names = configuration_names()
+    rows = [configuration(name) for name in names]
+    table = Table("name", "array", "lanes", "scratchpad", "accumulators", "bus", "status")
+    for c in rows:
+        table.add_row(c.name, f"{c.rows} x {c.cols}", str(c.lanes), f"{c.scratchpad_kib} KiB in {c.scratchpad_banks}",
+                      f"{c.accumulator_kib} KiB", f"{c.bus_bits} bits", c.status)
+    _out.print(table)
+    _write_json(json_file, [vars(c) for c in rows])
+
+
+@app.command()
+def listing(
+    tokens: Annotated[list[int], typer.Option(help="Tokens of a sentence. Repeatable.")],
+    config: ConfigOption = "base",
+    settings: SetOption = None,
+    model: Annotated[Path | None, typer.Option(help="A Hugging Face BERT folder.")] = None,
+) -> None:
+    """Print the program that runs a batch of sentences, disassembled."""
+    from celosia.firmware.compiler import compile_program
+    from celosia.firmware.layout import build_image
+
+    hardware = configuration(config, settings or ())
+    source = EncoderModel.from_folder(model or find_default_model())
+    with _progress() as tell:
+        encoder = quantise(source, progress=lambda share: tell("quantising", share))
+    print(compile_program(build_image(hardware, encoder), tokens).listing())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""The main job: texts through a model on an accelerator, compared with golden and with the float model."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from celosia.firmware.compiler import KEEPABLE
+from celosia.firmware.driver import Accelerator, BatchResult
+from celosia.firmware.estimate import bound
+from celosia.firmware.model import EncoderModel
+from celosia.firmware.quantise import quantise_input
+from celosia.sim.golden.encoder import run_encoder
+from celosia.sim.golden.parameters import QuantisedEncoder
+
+__all__ = ["Check", "LayerRow", "RunReport", "TextRow", "compare", "run_texts"]
+
+#: What is compared with golden: each layer's output, or every tensor that the hardware stores.
+Check = Literal["outputs", "full"]
+
+#: Texts that go through the accelerator at one doorbell.
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """A layer's share of a run. ``roofline`` is the bound of a layer over its cycles; busy shares are of its cycles."""
+
+    layer: int
+    cycles: int
+    roofline: float
+    array: float
+    load: float
+    store: float
+    matmul: float
+    vector: float
+    read_bytes: int
+    write_bytes: int
+
+
+@dataclass(frozen=True)
+class TextRow:
+    """A text, its number of tokens, and the cosine of its embedding with that of the float model."""
+
+    text: str
+    tokens: int
+    cosine: float
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run found.
+
+    ``mismatches`` names every tensor that differs from golden; ``tensors`` is how many were compared.
+    ``similarity``, of two texts, is the cosine of one with the other: in float, and on the accelerator.
+    ``cycles_per_second`` is the speed of the simulation, in cycles of the accelerator per second of the host.
+    """
+
+    config: str
+    model: str
+    texts: list[TextRow]
+    layers: list[LayerRow]
+    mismatches: list[str]
+    tensors: int
+    cycles: int
+    roofline_bound: int
+    counters: dict[str, int]
+    seconds: float
+    similarity: tuple[float, float] | None
+
+    @property
+    def bit_exact(self) -> bool:
+        """Every compared tensor equals golden."""
+        return not self.mismatches
+
+    @property
+    def roofline_efficiency(self) -> float:
+        """Cycles that no design of this size can beat, over the cycles from doorbell to interrupt."""
+        return self.roofline_bound / self.cycles
+
+    @property
+    def cycles_per_second(self) -> float:
+        """Speed of the simulation."""
+        return self.cycles / self.seconds
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain data."""
+        return {
+            "bit_exact": self.bit_exact, "cosine": [text.cosine for text in self.texts], "cycles": self.cycles,
+            "roofline_efficiency": self.roofline_efficiency, "cycles_per_second": self.cycles_per_second,
+            "config": self.config, "model": self.model, "tokens": [text.tokens for text in self.texts],
+            "texts": [text.text for text in self.texts], "similarity": self.similarity,
+            "tensors_compared": self.tensors, "mismatches": self.mismatches, "roofline_bound": self.roofline_bound,
+            "counters": self.counters, "layers": [asdict(layer) for layer in self.layers],
+        }
+
+
+def compare(result: BatchResult, golden: Sequence[Sequence[dict[str, Any]]]) -> tuple[list[str], int]:
+    """Compare every kept tensor with ``golden[sentence][layer][name]``: the names of those that differ, and how
+    many were compared."""
+    mismatches, compared = [], 0
+    for sentence, layers in enumerate(result.tensors):
+        for layer, tensors in enumerate(layers):
+            for name, found in tensors.items():
+                compared += 1
+                expected = golden[sentence][layer][name]
+                if found.dtype != expected.dtype or not np.array_equal(found, expected):
+                    mismatches.append(f"text {sentence}, layer {layer}, {name}")
+    return mismatches, compared
+
+
+def _layer_rows(results: Sequence[BatchResult], roofline: int) -> list[LayerRow]:
+    if not all(result.layers for result in results):
+        return []
+    rows = []
+    layers = len(results[0].layers)
+    for layer in range(layers):
+        total = {name: sum(result.layers[layer][name] for result in results) for name in results[0].counters}
+        cycles = total["cycles"]
+        rows.append(LayerRow(
+            layer, cycles, roofline / layers / cycles, total["array_active"] / cycles,
+            *(total[f"{engine}_busy"] / cycles for engine in ("load", "store", "matmul", "vector")),
+            total["read_bytes"], total["write_bytes"]))
+    return rows
+
+
+def run_texts(
+    accelerator: Accelerator,
+    model: EncoderModel,
+    encoder: QuantisedEncoder,
+    texts: Sequence[str],
+    *,
+    check: Check = "outputs",
+    on_progress: Callable[[str, float], None] | None = None,
+) -> RunReport:
+    """Run ``texts`` through all layers, 16 at a doorbell, and compare.
+
+    Parameters
+    ----------
+    accelerator, model, encoder
+        ``encoder`` is the quantised ``model``; it is loaded into the accelerator here.
+    check
+        ``"full"`` also stores and compares every intermediate tensor; that costs stores.
+    on_progress
+        Told the stage and the share of it that is done.
+
+    Raises
+    ------
+    ModelError
+        When a text has too many tokens.
+    CompileError, AcceleratorError
+        When the model does not fit the configuration, or the accelerator stops.
+    """
+    tell = on_progress or (lambda stage, share: None)
+    tokens = [model.tokenize(text, accelerator.config.max_tokens) for text in texts]
+    floats = [model.embed(ids) for ids in tokens]
+    inputs = [quantise_input(encoder, x) for x in floats]
+    accelerator.load(encoder)
+    keep = KEEPABLE if check == "full" else ("output",)
+
+    results, seconds, roofline = [], 0.0, 0
+    for first in range(0, len(inputs), _BATCH):
+        batch = inputs[first:first + _BATCH]
+        expected = bound(accelerator.program([len(x) for x in batch], keep))
+        roofline += expected
+
+        def report(done: int, first: int = first, part: int = len(batch), expected: int = expected) -> None:
+            tell("simulating", (first + part * min(1.0, done / expected)) / len(inputs))
+
+        start = time.perf_counter()
+        results.append(accelerator.run(batch, keep=keep, on_progress=report))
+        seconds += time.perf_counter() - start
+    tell("simulating", 1.0)
+
+    mismatches: list[str] = []
+    compared, rows, embeddings = 0, [], []
+    outputs = [output for result in results for output in result.outputs]
+    for index, (text, x, output) in enumerate(zip(texts, floats, outputs, strict=True)):
+        result, position = results[index // _BATCH], index % _BATCH
+        single = BatchResult([output], [result.tensors[position]], result.counters, [], result.program)
+        wrong, count = compare(single, [run_encoder(encoder, inputs[index])])
+        mismatches += [name.replace("text 0", f"text {index}") for name in wrong]
+        compared += count
+        in_float, on_chip = model.pool(model.encode(x)), model.pool(output * encoder.output_scale)
+        embeddings.append((in_float, on_chip))
+        rows.append(TextRow(text, len(x), float(in_float @ on_chip)))
+        tell("comparing with golden and fp32", (index + 1) / len(texts))
+    similarity = None
+    if len(texts) == 2:
+        (a, a8), (b, b8) = embeddings
+        similarity = float(a @ b), float(a8 @ b8)
+    counters = {name: sum(result.counters[name] for result in results) for name in results[0].counters}
+    return RunReport(accelerator.config.name, model.name, rows, _layer_rows(results, roofline), mismatches, compared,
+                     counters["cycles"], roofline, counters, seconds, similarity)

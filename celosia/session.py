@@ -1,0 +1,94 @@
+"""From a configuration to an accelerator that runs, and from a model to its integers; both kept once made."""
+
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+import celosia.hdl
+from celosia.firmware.driver import Accelerator
+from celosia.firmware.model import EncoderModel
+from celosia.firmware.sentences import calibration_sentences
+from celosia.firmware.store import load_or_quantise
+from celosia.firmware.transport import SimulatedTransport
+from celosia.generators.configurations import configuration
+from celosia.generators.verilog import TOP, to_verilog
+from celosia.hdl.config import AcceleratorConfig
+from celosia.sim.build import Waves, compile_model
+from celosia.sim.cache import cache_root, cached_folder, content_key
+from celosia.sim.golden.parameters import QuantisedEncoder
+from celosia.sim.model import MemoryTiming, Simulation
+
+__all__ = ["cached_verilog", "quantise", "simulate"]
+
+#: Simulated DRAM; the pages that nothing touches cost nothing.
+_MEMORY_BYTES = 1 << 29
+
+
+def cached_verilog(config: AcceleratorConfig) -> str:
+    """The Verilog of ``config``, generated or found as it was generated before from the same sources.
+
+    Raises
+    ------
+    CacheError
+        When the cache can't be written.
+    """
+    folders = [Path(celosia.hdl.__file__).parent, Path(celosia.generators.verilog.__file__).parent]
+    sources = [path.read_text() for folder in folders for path in sorted(folder.glob("*.py"))]
+    key = content_key(config.to_toml(), version("amaranth"), *sources)
+
+    def make(folder: Path) -> list[str]:
+        (folder / f"{TOP}.v").write_text(to_verilog(config))
+        return [f"{TOP}.v"]
+
+    return (cached_folder("verilog", key, make) / f"{TOP}.v").read_text()
+
+
+def simulate(
+    config: AcceleratorConfig | str,
+    *,
+    timing: MemoryTiming | None = None,
+    compiler: str | None = None,
+    waves: Waves = None,
+    on_stage: Callable[[str], None] | None = None,
+) -> Accelerator:
+    """An accelerator whose RTL is simulated by Verilator; the first time for a configuration it is compiled.
+
+    Parameters
+    ----------
+    config
+        A configuration, or the name of one.
+    timing
+        How the memory behaves; 40 cycles to the first beat, then a beat a cycle, unless given.
+    compiler
+        C++ compiler; ``g++`` unless given here or in ``CELOSIA_CXX``.
+    waves
+        Which waves ``accelerator.transport.simulation.start_waves(path)`` can record.
+    on_stage
+        Told in a few words what is being made, when something is.
+
+    Raises
+    ------
+    ConfigError, ToolError, CacheError
+        When there is no such configuration, no tool to compile it, or no room to keep it.
+    """
+    if isinstance(config, str):
+        config = configuration(config)
+    if on_stage is not None:
+        on_stage("generating Verilog")
+    library = compile_model(cached_verilog(config), top=TOP, compiler=compiler, waves=waves, on_stage=on_stage)
+    simulation = Simulation(library, np.zeros(_MEMORY_BYTES, np.uint8), timing=timing)
+    return Accelerator(SimulatedTransport(simulation), config)
+
+
+def quantise(model: EncoderModel, *, gptq: bool = True,
+             progress: Callable[[float], None] | None = None) -> QuantisedEncoder:
+    """The integers of ``model``, calibrated on the sentences that come with Celosia; kept in the user's cache.
+
+    Raises
+    ------
+    ModelError
+        When the model can't be quantised, or the cache can't be written.
+    """
+    return load_or_quantise(model, calibration_sentences(), cache_root() / "quantised", gptq=gptq, progress=progress)
