@@ -151,8 +151,8 @@ def run(
 
 
 def _print_report(report: RunReport, config: AcceleratorConfig) -> None:
-    layers = Table("layer", "cycles", "roofline", "array", "load", "store", "matmul", "vector", "bytes read", "bytes written",
-                   title=f"{report.model} on {report.config} ({config.rows} x {config.cols})")
+    layers = Table("layer", "cycles", "roofline", "array", "load", "store", "matmul", "vector", "bytes read",
+                   "bytes written", title=f"{report.model} on {report.config} ({config.rows} x {config.cols})")
     for column in layers.columns:
         column.justify = "right"
     for row in report.layers:
@@ -160,10 +160,10 @@ def _print_report(report: RunReport, config: AcceleratorConfig) -> None:
         layers.add_row(str(row.layer), f"{row.cycles:,}", *(f"{share:.1%}" for share in shares),
                        f"{row.read_bytes:,}", f"{row.write_bytes:,}")
     counters, cycles = report.counters, report.cycles
-    shares = (report.roofline_efficiency, *(counters[name] / cycles for name in (
-        "array_active", "load_busy", "store_busy", "matmul_busy", "vector_busy")))
+    busy = [counters[name] / cycles for name in (
+        "array_active", "load_busy", "store_busy", "matmul_busy", "vector_busy")]
     layers.add_section()
-    layers.add_row("all", f"{cycles:,}", *(f"{share:.1%}" for share in shares), f"{counters['read_bytes']:,}",
+    layers.add_row("all", f"{cycles:,}", *(f"{share:.1%}" for share in (report.roofline_efficiency, *busy)), f"{counters['read_bytes']:,}",
                    f"{counters['write_bytes']:,}")
     _out.print(layers)
     texts = Table("tokens", "cosine with fp32", "text")

@@ -120,9 +120,10 @@ def _layer_rows(results: Sequence[BatchResult], roofline: int) -> list[LayerRow]
         total = {name: sum(result.layers[layer][name] for result in results) for name in results[0].counters}
         cycles = total["cycles"]
         rows.append(LayerRow(
-            layer, cycles, roofline / layers / cycles, total["array_active"] / cycles,
-            *(total[f"{engine}_busy"] / cycles for engine in ("load", "store", "matmul", "vector")),
-            total["read_bytes"], total["write_bytes"]))
+            layer=layer, cycles=cycles, roofline=roofline / layers / cycles, array=total["array_active"] / cycles,
+            load=total["load_busy"] / cycles, store=total["store_busy"] / cycles,
+            matmul=total["matmul_busy"] / cycles, vector=total["vector_busy"] / cycles,
+            read_bytes=total["read_bytes"], write_bytes=total["write_bytes"]))
     return rows
 
 

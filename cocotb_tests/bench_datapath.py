@@ -62,8 +62,8 @@ async def _product(driver, rng, m, n, k_tiles, unsigned=False, half=0):
     base = half * config.half_words
     await driver.matmul(a=a_address, a_stride=a_stride, b=b_address, b_stride=b_stride, accumulator=base,
                         accumulator_stride=m, m=m, n_tiles=n_tiles, k_tiles=k_tiles, a_unsigned=unsigned)
-    return kernels.matmul(a, b), dict(accumulator=base, accumulator_stride=m, m=m,
-                                      groups=n_tiles * config.cols // config.lanes)
+    return kernels.matmul(a, b), {"accumulator": base, "accumulator_stride": m, "m": m,
+                                  "groups": n_tiles * config.cols // config.lanes}
 
 
 async def _result(driver, shape):
@@ -133,7 +133,7 @@ async def array_accumulates_and_chains(dut):
                     a=a_address + k, a_stride=a_stride, b=b_address + k + tile * CONFIG.cols * b_stride,
                     b_stride=b_stride, accumulator=tile * m, m=m, n_tiles=1, k_tiles=1, accumulate=k > 0)
         await driver.finish("matmul")
-        where = dict(accumulator=0, accumulator_stride=m, m=m, groups=tiles * CONFIG.cols // CONFIG.lanes)
+        where = {"accumulator": 0, "accumulator_stride": m, "m": m, "groups": tiles * CONFIG.cols // CONFIG.lanes}
         await _check_requantised(driver, rng, kernels.matmul(a, b), where)
 
 

@@ -16,5 +16,6 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_datapath(shape):
-    parameters = {"scratchpad_kib": 32, "accumulator_kib": 16, "scratchpad_banks": 4, "row_entries": 64, **SHAPES[shape]}
+    memories = {"scratchpad_kib": 32, "accumulator_kib": 16, "scratchpad_banks": 4, "row_entries": 64}
+    parameters = {**memories, **SHAPES[shape]}
     run_testbench(Datapath(AcceleratorConfig(**parameters)), bench="bench_datapath", parameters=parameters)

@@ -108,13 +108,14 @@ class SimulatedTransport(_ArrayMemory):
             report = (lambda done: on_progress(before + done)) if on_progress else None
             return simulation.run_until(max_cycles=max_cycles - before, on_progress=report)
 
-        for index, address in enumerate(marks if on_mark else ()):
-            simulation.watch(address)
-            run()
-            if not simulation.watch_hit:
-                break
-            on_mark(index)
-        simulation.watch(None)
+        if on_mark is not None:
+            for index, address in enumerate(marks):
+                simulation.watch(address)
+                run()
+                if not simulation.watch_hit:
+                    break
+                on_mark(index)
+            simulation.watch(None)
         return run()
 
 

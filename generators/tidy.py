@@ -28,7 +28,7 @@ def tidy(text: str) -> str:
 
 def _tidy_module(module: str) -> str:
     registers = {next_state: (register, edge) for edge, register, next_state in _REGISTER.findall(module)}
-    uses = {name: 0 for name in registers}
+    uses = dict.fromkeys(registers, 0)
     for name in re.findall(_NAME, module):
         if name in uses:
             uses[name] += 1

@@ -1,7 +1,6 @@
 """Configuration to Verilog."""
 
 from amaranth.back import verilog
-
 from celosia.hdl.accelerator import Accelerator
 from celosia.hdl.axi import flat_ports
 from celosia.hdl.config import AcceleratorConfig

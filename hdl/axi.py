@@ -7,10 +7,11 @@ bursts of full beats. The names are those of the AMBA AXI protocol specification
 from typing import Any
 
 from amaranth.hdl import Value, ValueCastable
-from amaranth.lib import enum, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import AcceleratorConfig
+from .enums import Enum
 
 __all__ = [
     "AXI4LiteSignature",
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 
-class Burst(enum.Enum, shape=2):
+class Burst(Enum, shape=2):
     """AxBURST."""
 
     FIXED = 0
@@ -32,7 +33,7 @@ class Burst(enum.Enum, shape=2):
     WRAP = 2
 
 
-class Response(enum.Enum, shape=2):
+class Response(Enum, shape=2):
     """RRESP and BRESP. Bit 1 set: an error."""
 
     OKAY = 0

