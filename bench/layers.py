@@ -1,0 +1,96 @@
+"""Real layers on the RTL: roofline efficiency, equality with golden, speed of the simulation."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from celosia.firmware.compiler import KEEPABLE
+from celosia.firmware.driver import Accelerator
+from celosia.firmware.estimate import bound
+from celosia.firmware.model import EncoderModel
+from celosia.firmware.quantise import quantise_input
+from celosia.firmware.sentences import evaluation_sentences
+from celosia.generators.configurations import configuration
+from celosia.runner import compare
+from celosia.session import simulate
+from celosia.sim.golden.encoder import run_encoder
+from celosia.sim.golden.parameters import QuantisedEncoder
+
+from .bare_array import bare_array_rate
+from .results import Result
+
+__all__ = ["measure_equality", "measure_roofline", "measure_speed"]
+
+
+def text_input(model: EncoderModel, encoder: QuantisedEncoder, tokens: int) -> np.ndarray:
+    """Real text of exactly ``tokens`` tokens as int8 [tokens, d]: sentences one after the other, cut."""
+    ids = np.concatenate([model.tokenize(sentence)[1:-1] for sentence in evaluation_sentences()[:60]])
+    first, last = model.tokenize("a")[[0, -1]]
+    ids = np.concatenate([[first], ids[:tokens - 2], [last]])
+    return quantise_input(encoder, model.embed(ids))
+
+
+def measure_roofline(model: EncoderModel, encoder: QuantisedEncoder) -> list[Result]:
+    """Roofline efficiency of all layers on ``base``, doorbell to interrupt, every layer's output equal to golden."""
+    accelerator = simulate("base")
+    accelerator.load(encoder)
+    results = []
+    for tokens, target in ((128, 0.90), (32, 0.85)):
+        x = text_input(model, encoder, tokens)
+        result = accelerator.run([x])
+        wrong, _ = compare(result, [run_encoder(encoder, x)])
+        work = f"MiniLM, {len(encoder.layers)} layers, {tokens} tokens"
+        efficiency = 0.0 if wrong else bound(result.program) / result.counters["cycles"]
+        results += [Result("roofline_efficiency", "base", work, efficiency, "of the roofline", target),
+                    Result("cycles", "base", work, result.counters["cycles"], "cycles")]
+    return results
+
+
+def _equal(accelerator: Accelerator, encoder: QuantisedEncoder, inputs: Sequence[np.ndarray],
+           masks: Sequence[np.ndarray | None]) -> tuple[int, int]:
+    """Run a batch and compare every tensor: how many are equal, of how many."""
+    accelerator.load(encoder)
+    result = accelerator.run(inputs, masks, keep=KEEPABLE)
+    wrong, compared = compare(result, [run_encoder(encoder, x, mask) for x, mask in zip(inputs, masks, strict=True)])
+    return compared - len(wrong), compared
+
+
+def measure_equality(model: EncoderModel, encoder: QuantisedEncoder) -> list[Result]:
+    """Every stored tensor of every layer against golden: ``base`` with eight sentences of different length, one of
+    them with a mask, the other configurations with one layer."""
+    results = []
+    for name, layers, lengths in (
+        ("base", len(encoder.layers), (5, 9, 16, 17, 31, 40, 64, 77)), ("tiny", 1, (9,)), ("small", 1, (9, 20)),
+        ("rect", 1, (9, 20)), ("large", 1, (33, 20)),
+    ):
+        part = replace(encoder, layers=encoder.layers[:layers])
+        inputs = [text_input(model, encoder, length) for length in lengths]
+        masks: list[np.ndarray | None] = [None] * len(inputs)
+        masks[-1] = np.arange(lengths[-1]) < lengths[-1] * 2 // 3
+        equal, compared = _equal(simulate(name), part, inputs, masks)
+        work = f"MiniLM, {layers} layers, {len(lengths)} sentences, {compared} tensors"
+        results.append(Result("tensors_equal_to_golden", name, work, equal / compared, "of the tensors", 1.0))
+    return results
+
+
+def measure_speed(model: EncoderModel, encoder: QuantisedEncoder) -> list[Result]:
+    """Cycles a CPU second of ``base`` while it runs a real layer, and of its array alone, in turns."""
+    config = configuration("base")
+    accelerator = simulate(config)
+    accelerator.load(replace(encoder, layers=encoder.layers[:1]))
+    x = text_input(model, encoder, 128)
+    accelerator.run([x])
+    cycles, seconds, bare = 0, 0.0, []
+    for _ in range(3):
+        start = time.process_time()
+        cycles += accelerator.run([x]).counters["cycles"]
+        seconds += time.process_time() - start
+        bare.append(bare_array_rate(config, seconds=1.0))
+    rate = cycles / seconds
+    work = "MiniLM, 1 layer, 128 tokens, g++"
+    return [
+        Result("simulation_speed", "base", work, rate, "cycles a second", 300_000),
+        Result("simulation_speed_of_array", "base", "array alone, g++", float(np.median(bare)), "cycles a second"),
+        Result("simulation_speed_ratio", "base", work, rate / float(np.median(bare)), "of the array alone", 0.4),
+    ]

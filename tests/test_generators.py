@@ -1,0 +1,140 @@
+"""What `celosia generate` writes: complete, deterministic, accepted by other tools, and in agreement with Python."""
+
+import re
+import subprocess
+
+import pytest
+from celosia.generators.configurations import configuration, configuration_names
+from celosia.generators.header import to_header
+from celosia.generators.tidy import tidy
+from celosia.generators.verilog import TOP, to_verilog
+from celosia.hdl.config import AcceleratorConfig, ConfigError
+from celosia.hdl.isa import FORMATS, Opcode
+from celosia.hdl.registers import REGISTERS
+from celosia.sim.build import WAIVERS
+from celosia.sim.verilator import Toolchain
+
+
+@pytest.fixture(scope="module")
+def verilog():
+    return to_verilog(configuration("tiny"))
+
+
+def test_named_configurations():
+    assert configuration_names() == ["tiny", "small", "rect", "base", "large"]
+    shapes = {name: (configuration(name).rows, configuration(name).cols) for name in configuration_names()}
+    assert shapes == {"tiny": (4, 4), "small": (8, 8), "rect": (8, 16), "base": (16, 16), "large": (32, 32)}
+    base = configuration("base")
+    assert (base.bus_bits, base.scratchpad_kib, base.accumulator_kib) == (128, 256, 256)
+
+
+def test_settings_replace_parameters():
+    config = configuration("base", ["rows=8", "bus_bits=64"])
+    assert (config.rows, config.cols, config.lanes, config.bus_bits) == (8, 16, 8, 64)
+
+
+@pytest.mark.parametrize(("name", "settings", "sentence"), [
+    ("huge", [], "'huge' is no configuration; there are tiny, small, rect, base, large, or a path ending in .toml"),
+    ("base", ["rows"], "a setting must be parameter=value, not 'rows'"),
+    ("base", ["rows=12"], "rows must be a power of two from 4 to 64, not 12"),
+    ("base", ["rows=many"], "rows must be a power of two from 4 to 64, not 'many'"),
+])
+def test_refused_configurations(name, settings, sentence):
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):
+        configuration(name, settings)
+
+
+def test_verilog_is_the_same_twice(verilog):
+    assert to_verilog(configuration("tiny")) == verilog
+
+
+def test_verilog_has_the_ports_that_tools_recognise(verilog):
+    header = verilog[verilog.index(f"module {TOP}("):].split(");", 1)[0]
+    for port in ("clk", "rst", "interrupt", "s_axi_ctrl_awaddr", "m_axi_mem_araddr", "m_axi_mem_wstrb"):
+        assert re.search(rf"\b{port}\b", header), port
+
+
+def test_no_floating_point_and_no_initialised_memory(verilog):
+    assert not re.search(r"\breal\b|\$bitstoreal|\bshortreal\b", verilog)
+    assert "initial begin" not in verilog
+
+
+def test_verilog_passes_lint(verilog, tmp_path):
+    source = tmp_path / f"{TOP}.v"
+    source.write_text(verilog)
+    toolchain = Toolchain.find()
+    done = subprocess.run([str(toolchain.command), "--lint-only", *WAIVERS, "--top-module", TOP, str(source)],
+                          env=toolchain.environment() | {"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_tidy_keeps_what_somebody_else_reads():
+    text = """module top(clk, q, n);
+  input clk;
+  output reg q;
+  output wire n;
+  reg \\$1 ;
+  always @(posedge clk)
+    q <= \\$1 ;
+  always @* begin
+    if (\\$auto$1 ) begin end
+    \\$1  = q;
+    if (clk) begin
+      \\$1  = 1'h1;
+    end
+  end
+  assign n = \\$1 ;
+endmodule
+"""
+    assert tidy(text) == text
+    alone = tidy(text.replace("  assign n = \\$1 ;\n", ""))
+    assert "always @(posedge clk) begin\n    if (clk) begin\n      q <= 1'h1;" in alone
+    assert "$1" not in alone
+
+
+def test_header_agrees_with_python(tmp_path):
+    config = configuration("rect")
+    (tmp_path / "celosia.h").write_text(to_header(config))
+    expected = {f"CELOSIA_REG_{register.name.upper()}": register.offset for register in REGISTERS}
+    expected |= {f"CELOSIA_{name}": getattr(config, name.lower()) for name in ("ROWS", "COLS", "LANES", "BUS_BITS")}
+    expected |= {f"CELOSIA_OP_{opcode.name}": opcode.value for opcode in Opcode}
+    for form in FORMATS.values():
+        for field in form.fields:
+            expected[f"CELOSIA_{form.name.upper()}_{field.name.upper()}_BIT"] = field.offset
+            expected[f"CELOSIA_{form.name.upper()}_{field.name.upper()}_WIDTH"] = field.width
+    lines = "\n".join(f'  printf("{name} %ld\\n", (long){name});' for name in expected)
+    source = tmp_path / "check.c"
+    source.write_text(f'#include <stdio.h>\n#include "celosia.h"\nint main(void) {{\n{lines}\n  return 0;\n}}\n')
+    subprocess.run(["gcc", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", str(source), "-o",
+                    str(tmp_path / "check")], check=True)
+    printed = subprocess.run([str(tmp_path / "check")], check=True, capture_output=True, text=True).stdout
+    assert {name: int(value) for name, value in (line.split() for line in printed.splitlines())} == expected
+
+
+def test_configuration_file_round_trip(tmp_path):
+    config = configuration("rect", ["queue_depth=8"])
+    path = tmp_path / "mine.toml"
+    path.write_text(config.to_toml())
+    assert configuration(str(path)) == config
+
+
+@pytest.mark.parametrize(("text", "sentence"), [
+    ("rows = ", "the configuration must be TOML: "),
+    ("rowz = 4", "'rowz' is not a parameter; the parameters are name, status, rows"),
+    ("lanes = 32", "lanes must be a power of two from 4 to min(rows, cols), or 0 for min(rows, cols), not 32"),
+    ("rows = 4\nscratchpad_kib = 512",
+     "scratchpad_kib must be a power of two from 16 to 1024, and at most 65536 words of `rows` bytes, not 512"),
+    ("bus_bits = 32", "bus_bits must be 64, 128 or 256, not 32"),
+    ("address_bits = 64", "address_bits must be from 32 to 48, not 64"),
+    ("name = 'a b'", "name must be a word of letters, digits, '-' and '_', not 'a b'"),
+    ("status = 'good'", "status must be 'verified' or 'experimental', not 'good'"),
+    ("rows = true", "rows must be a power of two from 4 to 64, not True"),
+])
+def test_refused_configuration_files(text, sentence):
+    with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}"):
+        AcceleratorConfig.from_toml(text)
+
+
+def test_missing_configuration_file():
+    with pytest.raises(ConfigError, match=r"^the configuration file 'nowhere.toml' can't be read: "):
+        configuration("nowhere.toml")
