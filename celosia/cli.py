@@ -15,10 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-
 from celosia.firmware.compiler import CompileError
 from celosia.firmware.driver import AcceleratorError
 from celosia.firmware.model import EncoderModel, ModelError, find_default_model
@@ -29,7 +25,10 @@ from celosia.hdl.config import AcceleratorConfig, ConfigError
 from celosia.runner import RunReport, run_texts
 from celosia.session import cached_verilog, quantise, simulate
 from celosia.sim.cache import CacheError
-from celosia.sim.verilator import ToolError
+from celosia.sim.verilator import Toolchain, ToolError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 __all__ = ["app", "main"]
 
@@ -86,7 +85,8 @@ def _progress() -> Iterator[Any]:
     """A bar for each stage, on a terminal; a function ``tell(stage, share)``."""
     bars: dict[str, Any] = {}
     with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-                  TimeElapsedColumn(), console=_err, transient=True) as progress:
+                  TimeElapsedColumn(), console=_err, transient=True,
+                  disable=not _err.is_terminal) as progress:
 
         def tell(stage: str, share: float) -> None:
             if stage not in bars:
@@ -134,6 +134,7 @@ def run(
     _check_json(json_file)
     texts = _texts(text, file)
     hardware = configuration(config, settings or ())
+    Toolchain.find(compiler)
     source = EncoderModel.from_folder(model or find_default_model())
     for line in texts:
         source.tokenize(line, hardware.max_tokens)
@@ -163,8 +164,8 @@ def _print_report(report: RunReport, config: AcceleratorConfig) -> None:
     busy = [counters[name] / cycles for name in (
         "array_active", "load_busy", "store_busy", "matmul_busy", "vector_busy")]
     layers.add_section()
-    layers.add_row("all", f"{cycles:,}", *(f"{share:.1%}" for share in (report.roofline_efficiency, *busy)), f"{counters['read_bytes']:,}",
-                   f"{counters['write_bytes']:,}")
+    layers.add_row("all", f"{cycles:,}", *(f"{share:.1%}" for share in (report.roofline_efficiency, *busy)),
+                   f"{counters['read_bytes']:,}", f"{counters['write_bytes']:,}")
     _out.print(layers)
     texts = Table("tokens", "cosine with fp32", "text")
     for text in report.texts:

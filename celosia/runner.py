@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-
 from celosia.firmware.compiler import KEEPABLE
 from celosia.firmware.driver import Accelerator, BatchResult
 from celosia.firmware.estimate import bound

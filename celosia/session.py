@@ -4,9 +4,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
 import celosia.hdl
+import numpy as np
 from celosia.firmware.driver import Accelerator
 from celosia.firmware.model import EncoderModel
 from celosia.firmware.sentences import calibration_sentences

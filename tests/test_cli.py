@@ -1,0 +1,90 @@
+"""The command line: what it prints, its exit codes, and that bad input leaves nothing behind."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def celosia(*arguments, stdin="", cwd=None, **environment):
+    return subprocess.run([sys.executable, "-m", "celosia.cli", *map(str, arguments)], input=stdin, text=True,
+                          capture_output=True, cwd=cwd, env={**os.environ, **environment}, check=False)
+
+
+def test_help_names_every_command():
+    done = celosia("--help")
+    assert done.returncode == 0
+    for command in ("run", "generate", "configs", "listing"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "generate", "configs", "listing"])
+def test_every_command_has_help(command):
+    done = celosia(command, "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+def test_configs_as_json(tmp_path):
+    path = tmp_path / "configs.json"
+    done = celosia("configs", "--json", path)
+    assert done.returncode == 0
+    assert [entry["name"] for entry in json.loads(path.read_text())] == ["tiny", "small", "rect", "base", "large"]
+    assert "16 x 16" in done.stdout
+
+
+def test_generate_writes_three_files(tmp_path):
+    done = celosia("generate", "--config", "tiny", "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "celosia.h", "celosia.v", "configuration.toml"]
+
+
+@pytest.mark.parametrize(("arguments", "stdin", "sentence"), [
+    (["run", "--config", "huge", "--text", "a"], "",
+     "error: 'huge' is no configuration; there are tiny, small, rect, base, large, or a path ending in .toml"),
+    (["run", "--set", "rows=5", "--text", "a"], "", "error: rows must be a power of two from 4 to 64, not 5"),
+    (["run"], " \n", "error: there must be at least one text that is not empty"),
+    (["run", "--text", "a", "--file", "b"], "", "error: texts come from --text or from --file, not from both"),
+    (["run", "--file", "nowhere.txt"], "", "error: the file 'nowhere.txt' can't be read as text: "),
+    (["run", "--text", "a", "--check", "some"], "", "error: --check must be outputs or full, not 'some'"),
+    (["run", "--text", "a", "--json", "no/where.json"], "", "error: the folder 'no' of --json must exist"),
+    (["run", "--text", "word " * 600], "", "error: a text must have at most 512 tokens, not 602: 'word word"),
+    (["run", "--text", "a", "--model", "nowhere"], "", "error: "),
+    (["generate", "--config", "tiny", "--set", "lanes=3", "-o", "out"], "",
+     "error: lanes must be a power of two from 4 to min(rows, cols), or 0 for min(rows, cols), not 3"),
+])
+def test_bad_input_gets_one_sentence_and_code_2(tmp_path, arguments, stdin, sentence):
+    done = celosia(*arguments, stdin=stdin, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(sentence)
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    done = celosia("generate", "--config", "tiny", "-o", tmp_path / "out")
+    assert (done.returncode, (tmp_path / "out").read_text()) == (2, "mine")
+    assert done.stderr == f"error: the output '{tmp_path / 'out'}' must be a folder\n"
+
+
+def test_a_cache_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    cache = tmp_path / "file" / "cache"
+    done = celosia("generate", "--config", "tiny", "-o", tmp_path / "out", CELOSIA_CACHE=str(cache))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_old_verilator_is_refused_before_anything_is_built(tmp_path):
+    old = tmp_path / "verilator"
+    old.write_text("#!/bin/sh\necho 'Verilator 5.006 2023-01-22 rev (Debian 5.006-3)'\n")
+    old.chmod(0o755)
+    done = celosia("run", "--config", "tiny", "--text", "a", CELOSIA_VERILATOR=str(old))
+    assert done.returncode == 2
+    assert "5.036" in done.stderr
+    assert done.stderr.count("\n") == 1
