@@ -10,7 +10,8 @@ Rules
 2. An instruction has finished when its last result is stored (a store: when its last write response has
    come); only then is every semaphore in ``signal`` incremented.
 3. An engine finishes its instructions in the order in which it was given them.
-4. ``END`` waits until every engine has finished, then ends the program.
+   A VECTOR instruction sees in accumulators and row table what VECTOR instructions before it have stored.
+4. ``END`` waits until every engine has finished, then ends the program; it takes and gives no semaphore.
 5. Of the bits that an opcode does not define, the hardware ignores each and the assembler writes zero.
 """
 
@@ -228,7 +229,7 @@ VECTOR = Format(
     """Apply ``function`` to ``m`` rows of ``groups`` groups of ``lanes`` columns.
 
     Column group ``g`` of row ``m`` is slice ``g % (cols / lanes)`` of accumulator word
-    ``accumulator + (g // (cols / lanes)) * accumulator_stride + m``. Its ``lanes`` result bytes go to byte
+    ``accumulator + (g // (cols / lanes)) * accumulator_stride + m``, all in one half. Its ``lanes`` result bytes go to byte
     ``g * lanes`` of the scratchpad row that starts at word ``destination + m * destination_stride``; a
     residual operand is read from the same place of the row at ``residual + m * residual_stride``.
     The parameters of group ``g`` start at word ``parameters + g * w``, where ``w`` is ``parameter_words``

@@ -235,11 +235,19 @@ class BeatIssuer(wiring.Component):
         index = Signal(16)
         drains, reads_residual = Signal(), Signal()
 
+        # What RESIDUAL writes back, nobody reads before it is written.
+        writing_back, drained = Signal(), Signal()
+        with m.If(self.start & reads_residual):
+            m.d.sync += writing_back.eq(1)
+        with m.Elif(self.quiet):
+            m.d.sync += writing_back.eq(0)
+
         may_start, ready = Signal(), Signal()
         m.d.comb += [
+            drained.eq(self.quiet | ~(drains | writing_back)),
             self.busy.eq(active),
             self.half.eq(instruction.accumulator[exact_log2(config.half_words)]),
-            self.request.eq(active & ~started & (~drains | self.quiet) & ~self.stall),
+            self.request.eq(active & ~started & drained & ~self.stall),
             may_start.eq(started | (self.request & self.grant)),
             ready.eq(active & may_start & (spacing == 0) & (~self.first_of_group | self.armed)),
             self.residual.enable.eq(ready & reads_residual),
@@ -254,7 +262,7 @@ class BeatIssuer(wiring.Component):
             self.beat.destination.eq(destination),
             self.beat.part.eq(part),
             self.beat.row.eq(index),
-            self.conflict.eq((active & ~may_start & (~drains | self.quiet))
+            self.conflict.eq((active & ~may_start & drained)
                              | (self.residual.enable & ~self.residual.ready)),
         ]
         with m.If(spacing != 0):
