@@ -229,7 +229,8 @@ VECTOR = Format(
     """Apply ``function`` to ``m`` rows of ``groups`` groups of ``lanes`` columns.
 
     Column group ``g`` of row ``m`` is slice ``g % (cols / lanes)`` of accumulator word
-    ``accumulator + (g // (cols / lanes)) * accumulator_stride + m``, all in one half. Its ``lanes`` result bytes go to byte
+    ``accumulator + (g // (cols / lanes)) * accumulator_stride + m``, all in one half. Its ``lanes`` result
+    bytes go to byte
     ``g * lanes`` of the scratchpad row that starts at word ``destination + m * destination_stride``; a
     residual operand is read from the same place of the row at ``residual + m * residual_stride``.
     The parameters of group ``g`` start at word ``parameters + g * w``, where ``w`` is ``parameter_words``
