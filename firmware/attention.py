@@ -109,7 +109,8 @@ class AttentionScheduler:
         for tile in range(0, tiles, chunk):
             first, count = sentence.window + tile * self._config.cols, min(chunk, tiles - tile)
             last = min(self._plan.group.tokens, first + count * self._config.cols)
-            key = self._tensors.key.read(min(first, last - 1), last, word, words)
+            room = count * self._config.cols * words
+            key = self._tensors.key.read(min(first, last - 1), last, word, words, room)
             self._recorder.matmul(
                 query,
                 key,

@@ -283,12 +283,23 @@ def compile_program(
     for length in lengths:
         if not 1 <= length <= config.max_tokens:
             raise CompileError(f"a sentence must have 1 to {config.max_tokens} tokens, not {length}")
-    groups = group_sentences(geometry, lengths, _GROUP_TOKENS)
+    try:
+        return _compile_groups(
+            image, keep, base, workspace, group_sentences(geometry, lengths, _GROUP_TOKENS)
+        )
+    except CompileError:
+        # Sentences need more memory together than one by one.
+        return _compile_groups(image, keep, base, workspace, group_sentences(geometry, lengths, 0))
+
+
+def _compile_groups(
+    image: ModelImage, keep: tuple[str, ...], base: int, workspace: int | None, groups: list[Group]
+) -> Program:
     choices = [plans(image, group) for group in groups]
     plan_list = [_next(choice, image) for choice in choices]
     while True:
         try:
-            return _compile(image, lengths, keep, base, workspace, groups, plan_list)
+            return _compile(image, keep, base, workspace, groups, plan_list)
         except _PlanError as error:
             plan_list[error.group] = _next(choices[error.group], image)
 
@@ -311,7 +322,6 @@ def _next(choice: Iterable[Plan], image: ModelImage) -> Plan:
 
 def _compile(
     image: ModelImage,
-    lengths: Sequence[int],
     keep: tuple[str, ...],
     base: int,
     workspace: int | None,
@@ -319,6 +329,7 @@ def _compile(
     plan_list: list[Plan],
 ) -> Program:
     geometry, config = image.geometry, image.geometry.config
+    lengths = tuple(s.length for group in groups for s in group.sentences)
     space = _Workspace(geometry, base + image.data.size if workspace is None else workspace)
     mask_bytes = sum(geometry.row_bytes(group.mask_words) for group in groups)
     mask = space.take(mask_bytes)
@@ -337,7 +348,7 @@ def _compile(
     home = space.arrays["stream", 0]
     return Program(
         geometry,
-        tuple(lengths),
+        lengths,
         keep,
         address,
         instructions,

@@ -113,9 +113,11 @@ class LinearScheduler:
             end = min(words, (tile + tiles) * self.config.cols // self.config.rows)
             yield Step(tile, tiles, word, end - word, self.next_half())
 
-    def row_limit(self) -> int:
-        """Most rows that a step can have."""
-        return min(self.config.half_words // self.geometry.tile_step, self.config.row_entries)
+    def row_limit(self, staged: bool) -> int:
+        """Most rows that a step can have; ``staged`` as for :meth:`steps`."""
+        limit = min(self.config.half_words // self.geometry.tile_step, self.config.row_entries)
+        unit_words = ceil_div(self.geometry.tile_step * self.config.cols, self.config.rows)
+        return max(1, min(limit, self._ring_words // 3 // unit_words)) if staged else limit
 
     def product(self, name: str, a: View, m: int, step: Step, late_words: int = 0) -> None:
         """Multiply ``m`` rows of ``a`` with the weights of ``step``; the last ``late_words`` words of its
@@ -182,7 +184,8 @@ class LinearScheduler:
         channels = 1 << channels.bit_length() - 1
         if channels == config.cols and weight.pieces == 1:
             most = min(_CHUNK_WORDS, self._ring_words // 4) // weight.tile_words
-            most = min(most, _STEP_WORDS // (config.cols * total), config.row_entries // 8 // config.cols)
+            step_words = min(_STEP_WORDS, config.half_words)
+            most = min(most, step_words // (config.cols * total), config.row_entries // 8 // config.cols)
             channels *= max(1, most)
         tiles = min(total, max(1, config.half_words // channels // g.tile_step) * g.tile_step)
         height = weight.tiles * config.cols

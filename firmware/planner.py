@@ -78,6 +78,11 @@ class Choice:
     key_tiles: int = 1
     value_words: int = 1
 
+    @property
+    def overlap(self) -> bool:
+        """Whether attention begins before the projections have ended: not where memory is short."""
+        return self.slots > 1
+
 
 @dataclass(eq=False)
 class Plan:
@@ -157,7 +162,7 @@ def _ring_needs(geometry: Geometry, layer: LayerImage) -> tuple[int, int, int]:
     groups = geometry.groups(geometry.hidden_words)
     residual, norm = 2 * groups * config.parameter_words, groups * config.parameter_words
     step = 2 * config.parameter_words * geometry.tile_step * config.cols // config.lanes
-    return max(residual, piece + step), max(residual, step) + 2 * piece, residual + norm + 4 * piece
+    return max(residual, piece, step), max(residual, step) + 2 * piece, residual + norm + 4 * piece
 
 
 def _regions(geometry: Geometry, group: Group, choice: Choice) -> dict[str, list[Region]]:
@@ -171,8 +176,8 @@ def _regions(geometry: Geometry, group: Group, choice: Choice) -> dict[str, list
         suffix = [""] if count == 1 else [f" {i}" for i in range(count)]
         result[name] = [Region(name + end, words, phases) for end in suffix]
 
-    begun = Phase.OVERLAP | Phase.ATTEND
-    projected = Phase.PROJECT | begun
+    begun = Phase.OVERLAP | Phase.ATTEND if choice.overlap else Phase.ATTEND
+    projected = Phase.PROJECT | Phase.OVERLAP | Phase.ATTEND
     add("mask", group.mask_words, Phase.ALL)
     if "stream" in choice.resident:
         add("stream", max(tokens, g.tiles(token_words) * cols) * g.hidden_words, Phase.ALL)
@@ -192,11 +197,11 @@ def _regions(geometry: Geometry, group: Group, choice: Choice) -> dict[str, list
     if "key" in choice.resident:
         rows = max(s.window + g.tiles(s.window_words) * cols for s in group.sentences)
         add("key", max(tokens, rows) * g.context_words, projected)
-    else:
+    elif slots > 1:
         add("key slot", choice.key_tiles * cols * g.head_words, begun, slots)
     if "value" in choice.resident:
         add("value", g.value_channels * token_words, projected)
-    else:
+    elif slots > 1:
         add("value slot", g.tiles(g.head_words) * cols * choice.value_words, Phase.ATTEND, slots)
     add("numerators", unit * max(s.window_words for s in group.sentences), begun, 2)
     add("hidden", block * g.ffn_words, Phase.TRANSFORM)
@@ -269,13 +274,20 @@ def _choices(geometry: Geometry, group: Group) -> Iterator[Choice]:
         pieces = (1, g.beat_bytes // config.rows) if small else (g.tiles(window), window)
         for subset in combinations(_TENSORS, size):
             resident = frozenset(subset)
-            if small and {"key", "value"} <= resident:
+            on_chip = {"key", "value"} <= resident
+            if small and on_chip:
                 continue
-            for slots in (2, 1) if size < len(_TENSORS) else (2,):
-                for block, panel, unit in product(
-                    blocks, [group.tokens] if "stream" in resident else panels, units
-                ):
+            some_panels = [group.tokens] if "stream" in resident else panels
+            for slots in (2, 1) if small or (on_chip and size < len(_TENSORS)) else (2,):
+                for block, panel, unit in product(blocks, some_panels, units):
                     yield Choice(resident, block, panel, unit, slots, *pieces)
+
+
+def _slowdown(choice: Choice, ring: int, useful: int, plenty: int) -> float:
+    """How much engines wait for each other when the ring is small, or a tensor has a single slot: a guess."""
+    thresholds = ((plenty, 1.0), ((useful + plenty) // 2, 1.02), (useful, 1.05))
+    factor = next((factor for enough, factor in thresholds if ring >= enough), 1.5)
+    return factor if choice.slots > 1 else factor * 1.02
 
 
 def plans(image: ModelImage, group: Group) -> Iterator[Plan]:
@@ -300,23 +312,22 @@ def plans(image: ModelImage, group: Group) -> Iterator[Plan]:
             continue
         regions = _regions(g, group, choice)
         used = pack([region for several in regions.values() for region in several])
-        if used + least > config.scratchpad_words:
+        streamed = 0
+        if choice.slots == 1:
+            pieces = {
+                "key": config.cols * g.head_words,
+                "value": g.tiles(g.head_words) * config.cols * choice.value_words,
+            }
+            streamed = max(
+                [words for name, words in pieces.items() if name not in choice.resident], default=0
+            )
+        if used + max(least, streamed) > config.scratchpad_words:
             continue
         plan = Plan(group, choice, cost, regions)
         aligned = ceil_div(used, config.bank_words) * config.bank_words
         plan.ring_start = aligned if aligned + plenty <= config.scratchpad_words else used
         plan.ring_words = ring = config.scratchpad_words - plan.ring_start
-        # A small ring or a single slot makes the engines wait for each other.
-        cost *= (
-            1.0
-            if ring >= plenty
-            else 1.02
-            if ring >= (useful + plenty) // 2
-            else 1.05
-            if ring >= useful
-            else 1.5
-        )
-        cost *= 1.0 if choice.slots > 1 else 1.02
+        cost *= _slowdown(choice, ring, useful, plenty)
         heappush(waiting, (cost, index, plan))
     while waiting:
         yield heappop(waiting)[2]

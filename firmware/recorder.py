@@ -126,6 +126,25 @@ class Recorder:
         self.ring_buffers.append(buffer)
         return buffer
 
+    def _transfer(
+        self, source: DramArray, rows: tuple[int, int], word: int, words: int, comment: str
+    ) -> Instruction:
+        """A load of words ``word`` to ``word + words - 1`` of ``rows`` of ``source`` to consecutive words."""
+        count = rows[1] - rows[0]
+        address = source.address + rows[0] * source.row_bytes + word * self.config.word_bytes
+        stride = source.row_bytes
+        if stride == words * self.config.word_bytes and count * words < 1 << 16:
+            count, words, stride = 1, count * words, 0
+        fields = {
+            "dram_address": address,
+            "count": count,
+            "dram_stride": stride,
+            "words": words,
+            "scratchpad": 0,
+            "scratchpad_stride": words,
+        }
+        return Instruction(Opcode.LOAD, fields, comment=comment)
+
     def fetch(
         self,
         region: Region,
@@ -138,27 +157,21 @@ class Recorder:
     ) -> View:
         """Load words ``word`` to ``word + words - 1`` of ``rows`` of ``source`` into ``region``, from its row
         ``row`` on."""
-        count, start = rows[1] - rows[0], region.address + row * words
-        address = source.address + rows[0] * source.row_bytes + word * self.config.word_bytes
-        fields = {
-            "dram_address": address,
-            "count": count,
-            "dram_stride": source.row_bytes,
-            "words": words,
-            "scratchpad": start,
-            "scratchpad_stride": words,
-        }
-        if source.row_bytes == words * self.config.word_bytes and count * words < 1 << 16:
-            fields |= {
-                "count": 1,
-                "dram_stride": 0,
-                "words": count * words,
-                "scratchpad_stride": count * words,
-            }
-        buffer = Buffer(region.words, Instruction(Opcode.LOAD, fields, comment=comment), region)
-        buffer.address = start
+        buffer = Buffer(region.words, self._transfer(source, rows, word, words, comment), region)
+        buffer.address = region.address + row * words
         buffer.ready = max(source.last_store(*rows), *(other.last_use for other in region.overlaps))
         self.region_buffers.append(buffer)
+        return View(buffer, 0, words)
+
+    def stream(
+        self, source: DramArray, rows: tuple[int, int], word: int, words: int, comment: str, room: int
+    ) -> View:
+        """The same into the ring, where it takes ``room`` words, or as many as are loaded if those are
+        more."""
+        size = max(room, (rows[1] - rows[0]) * words)
+        buffer = Buffer(size, self._transfer(source, rows, word, words, comment))
+        buffer.ready = source.last_store(*rows)
+        self.ring_buffers.append(buffer)
         return View(buffer, 0, words)
 
     def store(
@@ -258,15 +271,14 @@ class _Loads:
         self._ring = ring
         self._program = program
 
-    def _fill_ring(self) -> bool:
+    def _fill_ring(self, done: int) -> bool:
         buffer = self._ring_buffers[0]
-        address = self._ring.allocate(buffer.words)
+        address = None if buffer.ready > done else self._ring.allocate(buffer.words)
         if address is None:
             return False
         buffer.address = address
         if buffer.load is not None:
-            buffer.load.fields["scratchpad"] = address
-            self._program.append(buffer.load)
+            self._emit(buffer, buffer.load)
         buffer.filled = True
         self._ring_buffers.popleft()
         return True
@@ -275,10 +287,14 @@ class _Loads:
         buffer = self._region_buffers[0]
         if buffer.ready > done or buffer.load is None:
             return False
-        self._program.append(buffer.load)
+        self._emit(buffer, buffer.load)
         buffer.filled = True
         self._region_buffers.popleft()
         return True
+
+    def _emit(self, buffer: Buffer, load: Instruction) -> None:
+        load.fields["scratchpad"] = buffer.address
+        self._program.append(load)
 
     def advance(self, done: int) -> None:
         """Emit every load that is possible once operation ``done`` is in the program."""
@@ -291,7 +307,7 @@ class _Loads:
             if ring_next is None and region_next is None:
                 return
             if region_next is None or (ring_next is not None and ring_next < region_next):
-                ring_blocked = not self._fill_ring()
+                ring_blocked = not self._fill_ring(done)
             else:
                 region_blocked = not self._fill_region(done)
 

@@ -165,14 +165,16 @@ class GroupScheduler:
             steps = list(linear.transposed("value", panel, end - first, write))
             for step in steps[:-1]:
                 step()
-            if end == tokens:
+            if end == tokens and self._plan.choice.overlap:
                 attention.begin()
             steps[-1]()
+        if not self._plan.choice.overlap:
+            attention.begin()
 
     def _linear_layer(self, name: str, panel: View, base: int, cuts: list[int], result: Tensor) -> None:
         """Requantised products of the rows of ``panel`` (its row 0 is row ``base``), cut at ``cuts``."""
         g, linear = self._g, self._linear
-        weight, words, limit = linear.weight(name), g.context_words, linear.row_limit()
+        weight, words, limit = linear.weight(name), g.context_words, linear.row_limit(result.region is None)
         bounds = [row for low, high in pairwise(cuts) for row in range(low, high, limit)] + [cuts[-1]]
         for first, end in pairwise(bounds):
             m = end - first

@@ -13,9 +13,9 @@ __all__ = ["Tensor"]
 class Tensor:
     """Rows of ``words`` words.
 
-    ``region`` holds the whole tensor; None: it is spilled to ``home``, read through ``slots`` in turn and
-    written through the ring. A tensor with both is kept: it is stored for the host to see. ``base_row`` is
-    its row 0 in ``home``.
+    ``region`` holds the whole tensor; None: it is spilled to ``home``, read through ``slots`` in turn, or
+    through the ring where there are none, and written through the ring. A tensor with both is kept: it is
+    stored for the host to see. ``base_row`` is its row 0 in ``home``.
     """
 
     recorder: Recorder
@@ -28,9 +28,9 @@ class Tensor:
     _turn: int = 0
     _cached: list[tuple[tuple[int, int, int, int], View]] = field(default_factory=list)
 
-    def read(self, first: int, end: int, word: int, words: int) -> View:
+    def read(self, first: int, end: int, word: int, words: int, room: int = 0) -> View:
         """Words ``word`` to ``word + words - 1`` of rows ``first`` to ``end`` - 1; loaded unless they are
-        there."""
+        there. The operation may touch ``room`` words, if those are more."""
         if self.region is not None:
             return View(self.region, first * self.words + word, self.words)
         key = (first, end, word, words)
@@ -38,18 +38,15 @@ class Tensor:
             if cached == key:
                 return view
         assert self.home is not None
+        rows = (self.base_row + first, self.base_row + end)
+        comment = f"{self.name} rows {first} to {end - 1}"
+        if not self.slots:
+            return self.recorder.stream(self.home, rows, word, words, comment, room)
         slot = self.slots[self._turn % len(self.slots)]
         self._turn += 1
-        rows = (self.base_row + first, self.base_row + end)
-        view = self.recorder.fetch(
-            slot, self.home, rows, word, words, f"{self.name} rows {first} to {end - 1}"
-        )
+        view = self.recorder.fetch(slot, self.home, rows, word, words, comment)
         self._cached = [*self._cached[len(self._cached) + 1 - len(self.slots) :], (key, view)]
         return view
-
-    def forget(self) -> None:
-        """The tensor is written anew: what was loaded is stale."""
-        self._cached = []
 
     def target(self, first: int, end: int, word: int, words: int) -> View:
         """Where an operation may write the words; :meth:`written` has to follow it."""

@@ -1,0 +1,208 @@
+"""Programs of whole encoders in the functional machine: every tensor equals golden, and no order of the
+engines gives another result. Memories start with random contents."""
+
+import re
+from time import perf_counter
+
+import celosia.firmware.scheduler as scheduler
+import numpy as np
+import pytest
+from celosia.firmware.assembler import disassemble
+from celosia.firmware.compiler import KEEPABLE, compile_program
+from celosia.firmware.driver import Accelerator
+from celosia.firmware.estimate import bound, estimate
+from celosia.firmware.geometry import CompileError
+from celosia.firmware.layout import ModelImage, build_image
+from celosia.firmware.synthetic import random_encoder, random_tokens
+from celosia.firmware.transport import FunctionalTransport
+from celosia.hdl.config import AcceleratorConfig
+from celosia.hdl.isa import Opcode
+from celosia.sim.golden.encoder import run_encoder
+
+SMALL = {"scratchpad_kib": 16, "accumulator_kib": 16}
+CONFIGS = {
+    "4x4": AcceleratorConfig(rows=4, cols=4, bus_bits=64, scratchpad_kib=32, accumulator_kib=16),
+    "8x8": AcceleratorConfig(rows=8, cols=8, bus_bits=64, scratchpad_kib=64, accumulator_kib=64),
+    "16x16": AcceleratorConfig(),
+    "8x16": AcceleratorConfig(rows=8, cols=16),
+    "16x8": AcceleratorConfig(rows=16, cols=8),
+    "32x32": AcceleratorConfig(rows=32, cols=32, bus_bits=256),
+    "4-lanes": AcceleratorConfig(lanes=4),
+    "16x16-16KiB": AcceleratorConfig(**SMALL),
+    "4x4-16KiB": AcceleratorConfig(rows=4, cols=4, bus_bits=256, row_entries=64, **SMALL),
+    "64x64-16KiB": AcceleratorConfig(rows=64, cols=64, row_entries=64, **SMALL),
+    "64x4-16KiB": AcceleratorConfig(rows=64, cols=4, row_entries=64, **SMALL),
+    "4x64-16KiB": AcceleratorConfig(rows=4, cols=64, row_entries=64, **SMALL),
+}
+ODD = (20, 36, 5)  # hidden, ffn, heads
+EVEN = (48, 96, 3)
+MINILM = (384, 1536, 12)
+
+
+def check(
+    config: AcceleratorConfig, shape: tuple[int, int, int], lengths: list[int], layers: int = 1
+) -> None:
+    """Run a batch, every second sentence with a mask, and compare every tensor of every layer."""
+    encoder = random_encoder(*shape, layers, seed=sum(lengths))
+    rng = np.random.default_rng(len(lengths))
+    inputs = [random_tokens(rng, length, shape[0]) for length in lengths]
+    masks = [rng.random(length) < 0.7 if i % 2 else None for i, length in enumerate(lengths)]
+    accelerator = Accelerator(FunctionalTransport(config, 1 << 22, check_races=True, seed=1), config)
+    accelerator.load(encoder)
+    result = accelerator.run(inputs, masks, keep=KEEPABLE)
+    for x, mask, output, tensors in zip(inputs, masks, result.outputs, result.tensors, strict=True):
+        golden = run_encoder(encoder, x, mask)
+        for layer, kept in enumerate(tensors):
+            assert set(kept) == set(KEEPABLE)
+            for name, values in kept.items():
+                np.testing.assert_array_equal(
+                    values, golden[layer][name], f"layer {layer} {name}", strict=True
+                )
+        np.testing.assert_array_equal(output, golden[-1]["output"], strict=True)
+
+
+def image_of(config: AcceleratorConfig, shape: tuple[int, int, int], layers: int = 1) -> ModelImage:
+    return build_image(config, random_encoder(*shape, layers))
+
+
+def test_everything_promised_is_exported() -> None:
+    assert all(hasattr(scheduler, name) for name in scheduler.__all__)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("length", [1, 5, 17, 32, 60])
+def test_every_tensor_equals_golden(name: str, length: int) -> None:
+    check(CONFIGS[name], ODD if length % 2 else EVEN, [length])
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_two_sentences(name: str) -> None:
+    check(CONFIGS[name], ODD, [7, 20])
+
+
+@pytest.mark.parametrize("name", ["8x8", "16x16", "16x16-16KiB", "4x64-16KiB"])
+def test_several_layers_and_groups(name: str) -> None:
+    check(CONFIGS[name], EVEN, [33, 100, 1, 40], layers=2)
+
+
+@pytest.mark.parametrize("name", ["4x4-16KiB", "16x16-16KiB", "64x64-16KiB"])
+def test_long_sentences_in_small_memories(name: str) -> None:
+    check(CONFIGS[name], EVEN, [200])
+
+
+def test_a_real_layer() -> None:
+    check(CONFIGS["16x16"], MINILM, [40])
+
+
+def test_a_real_layer_in_small_memories() -> None:
+    check(AcceleratorConfig(scratchpad_kib=32, accumulator_kib=16), MINILM, [20])
+
+
+def test_a_fully_masked_sentence() -> None:
+    config, encoder = CONFIGS["8x8"], random_encoder(*EVEN)
+    accelerator = Accelerator(FunctionalTransport(config, 1 << 20, check_races=True), config)
+    accelerator.load(encoder)
+    x, mask = random_tokens(np.random.default_rng(0), 9, 48), np.zeros(9, bool)
+    output = accelerator.run([x], [mask]).outputs[0]
+    np.testing.assert_array_equal(output, run_encoder(encoder, x, mask)[-1]["output"], strict=True)
+
+
+def test_the_program_is_small_and_quickly_made() -> None:
+    image = image_of(CONFIGS["16x16"], MINILM, 6)
+    start = perf_counter()
+    program = compile_program(image, [128])
+    assert perf_counter() - start < 5
+    assert len(program.instructions) < 10_000
+
+
+@pytest.mark.parametrize(("tokens", "least"), [(128, 0.98), (32, 0.95)])
+def test_the_estimate_is_near_the_roofline(tokens: int, least: float) -> None:
+    config = CONFIGS["16x16"]
+    program = compile_program(image_of(config, MINILM, 6), [tokens])
+    cycles = estimate(config, program.instructions, program.edges).cycles
+    assert least < bound(program) / cycles <= 1
+
+
+def test_only_what_is_kept_is_stored() -> None:
+    image = image_of(CONFIGS["16x16"], EVEN, 3)
+
+    def stores(keep: tuple[str, ...]) -> int:
+        program = compile_program(image, [20], keep)
+        assert {t.name for t in program.kept} == {"output", *keep}
+        return sum(i.opcode is Opcode.STORE for i in program.instructions)
+
+    assert stores(()) == 1
+    assert stores(("output",)) == 3
+    assert stores(("output", "attention_norm")) == 6
+
+
+def test_code_listing_and_plan() -> None:
+    program = compile_program(image_of(CONFIGS["8x8"], EVEN, 2), [20, 9])
+    assert [i.opcode for i in disassemble(program.code)] == [i.opcode for i in program.instructions]
+    text = program.listing()
+    for part in ("layer 1 ffn_in weights, tile 0", "layer 0 scores, sentence 1 head 2 row", "load>matmul"):
+        assert part in text
+    assert "2 sentences, 29 tokens" in program.plans[0].describe()
+
+
+def test_addresses_follow_the_base() -> None:
+    base = 0x4000_0000
+    config, encoder = CONFIGS["16x16"], random_encoder(*EVEN)
+    accelerator = Accelerator(FunctionalTransport(config, 1 << 20, base_address=base), config)
+    accelerator.load(encoder)
+    x = random_tokens(np.random.default_rng(0), 9, 48)
+    np.testing.assert_array_equal(accelerator.run([x]).outputs[0], run_encoder(encoder, x)[-1]["output"])
+
+
+@pytest.mark.parametrize(
+    ("config", "shape", "lengths", "keep", "rule"),
+    [
+        (CONFIGS["16x16"], EVEN, [], (), "a batch must have at least one sentence"),
+        (CONFIGS["16x16"], EVEN, [3, 0], (), "a sentence must have 1 to 512 tokens, not 0"),
+        (CONFIGS["16x16"], EVEN, [513], (), "a sentence must have 1 to 512 tokens, not 513"),
+        (
+            CONFIGS["16x16"],
+            EVEN,
+            [3],
+            ("scores",),
+            "'scores' can't be kept; what can is query, key, value_transposed",
+        ),
+        (
+            AcceleratorConfig(max_n=64),
+            (128, 64, 2),
+            [3],
+            (),
+            "the hidden width must be at most max_n = 64, not 128",
+        ),
+        (
+            AcceleratorConfig(max_k=64),
+            (64, 100, 2),
+            [3],
+            (),
+            "the longest reduction must be at most max_k = 64, not 112",
+        ),
+        (
+            AcceleratorConfig(**SMALL),
+            (2112, 64, 4),
+            [3],
+            (),
+            "a row of 2112 columns must fit 128 accumulator words of 16 columns",
+        ),
+        (
+            AcceleratorConfig(**SMALL),
+            (1024, 64, 16),
+            [3],
+            (),
+            "one row of 1024 and 64 columns with its parameters must fit the scratchpad of 16 KiB",
+        ),
+    ],
+)
+def test_refusals(
+    config: AcceleratorConfig,
+    shape: tuple[int, int, int],
+    lengths: list[int],
+    keep: tuple[str, ...],
+    rule: str,
+) -> None:
+    with pytest.raises(CompileError, match=re.escape(rule)):
+        compile_program(image_of(config, shape), lengths, keep)
