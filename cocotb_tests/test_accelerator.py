@@ -1,5 +1,7 @@
 """The accelerator as it is generated, with AXI models by others as host and memory."""
 
+from functools import cache
+
 import pytest
 from celosia.generators.verilog import TOP, to_verilog
 from celosia.hdl.config import AcceleratorConfig
@@ -14,7 +16,17 @@ CONFIGS = {
 }
 
 
+verilog = cache(to_verilog)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_accelerator(name):
     config = CONFIGS[name]
-    run_testbench(to_verilog(config), bench="bench_accelerator", top=TOP, parameters={"config": config.to_toml()})
+    run_testbench(verilog(config), bench="bench_accelerator", top=TOP, parameters={"config": config.to_toml()})
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_random_programs(name):
+    config = CONFIGS[name]
+    run_testbench(verilog(config), bench="bench_programs", top=TOP,
+                  parameters={"config": config.to_toml(), "programs": 20})
