@@ -25,6 +25,8 @@ from .assembler import Instruction, semaphore_index, semaphore_name
 __all__ = ["Edge", "SynchronisationError", "synchronise"]
 
 _ENGINES = len(Engine)
+#: Where a semaphore could overflow, a signal waits until this many signals before it have been taken.
+_CROWD = (1 << SEMAPHORE_BITS) // 2
 
 
 class SynchronisationError(RuntimeError):
@@ -114,6 +116,36 @@ def synchronise(
     SynchronisationError
         When a semaphore could overflow, or an access lies outside its memory.
     """
+    throttles: dict[int, int] = {}
+    while True:
+        edges, finished = _find_edges(config, program, written, throttles)
+        crowded = _crowded_chain(program, edges, finished)
+        if crowded is None:
+            return edges
+        added = {
+            late.producer: early.consumer
+            for early, late in zip(crowded, crowded[_CROWD:], strict=False)
+            if early.consumer < late.producer
+        }
+        # One in so many is enough: an engine's later instructions start after its earlier ones.
+        added = {producer: added[producer] for producer in list(added)[:: _CROWD // 2]}
+        if added.items() <= throttles.items():
+            semaphore = _semaphore(program, crowded[0])
+            raise SynchronisationError(
+                f"semaphore {semaphore_name(semaphore)} could count beyond {(1 << SEMAPHORE_BITS) - 1}"
+            )
+        throttles |= added
+
+
+def _find_edges(
+    config: AcceleratorConfig,
+    program: Sequence[Instruction],
+    written: tuple[int, int],
+    throttles: dict[int, int],
+) -> tuple[list[Edge], list[list[int]]]:
+    """The edges, set in the instructions, and what has finished when an instruction has finished, by engine.
+
+    ``throttles`` are further dependencies: the producer of each consumer."""
     memories = {
         Space.SCRATCHPAD: _Memory(0, config.scratchpad_words),
         Space.ACCUMULATOR: _Memory(0, config.accumulator_words),
@@ -133,6 +165,10 @@ def synchronise(
         latest = [-1] * _ENGINES
         for access in accesses(config, instruction):
             memories[access.space].touch(access, engine, index, latest)
+        if index in throttles:
+            throttle = program[throttles[index]].engine
+            assert throttle is not None
+            latest[throttle.value] = max(latest[throttle.value], throttles[index])
         latest[engine] = -1
         known = started[engine]
         # The latest producer first: it most likely implies the others.
@@ -155,26 +191,30 @@ def synchronise(
         after = list(known)
         after[engine] = index
         finished.append(after)
-    _check_counts(program, edges, finished)
-    return edges
+    return edges, finished
 
 
-def _check_counts(program: Sequence[Instruction], edges: Sequence[Edge], finished: list[list[int]]) -> None:
-    """Rule 4: when an edge's producer finishes, which of the pair's earlier waits are known to be over?"""
-    pairs: dict[int, list[Edge]] = {}
+def _semaphore(program: Sequence[Instruction], edge: Edge) -> int:
+    producer, consumer = program[edge.producer].engine, program[edge.consumer].engine
+    assert producer is not None
+    assert consumer is not None
+    return semaphore_index(producer, consumer)
+
+
+def _crowded_chain(
+    program: Sequence[Instruction], edges: Sequence[Edge], finished: list[list[int]]
+) -> list[Edge] | None:
+    """The edges of a semaphore that breaks rule 4, if there is one: when an edge's producer finishes, which of
+    the earlier waits are known to be over?"""
+    chains: dict[int, list[Edge]] = {}
     for edge in edges:
-        producer, consumer = program[edge.producer].engine, program[edge.consumer].engine
-        assert producer is not None
-        assert consumer is not None
-        pairs.setdefault(semaphore_index(producer, consumer), []).append(edge)
-    for semaphore, chain in pairs.items():
+        chains.setdefault(_semaphore(program, edge), []).append(edge)
+    for semaphore, chain in chains.items():
         consumer_engine = semaphore % _ENGINES
         taken = 0
         for given, edge in enumerate(chain, start=1):
             while chain[taken].consumer <= finished[edge.producer][consumer_engine]:
                 taken += 1
             if given - taken >= 1 << SEMAPHORE_BITS:
-                raise SynchronisationError(
-                    f"semaphore {semaphore_name(semaphore)} could reach {given - taken} at instruction "
-                    f"{edge.producer}; it counts to {(1 << SEMAPHORE_BITS) - 1}"
-                )
+                return chain
+    return None

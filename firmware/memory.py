@@ -68,6 +68,11 @@ class Ring:
         self._next = start
         self._live: list[tuple[int, int]] = []  # (address, end), ascending
 
+    @property
+    def buffers(self) -> int:
+        """How many buffers are in it."""
+        return len(self._live)
+
     def allocate(self, words: int) -> int | None:
         """Address of ``words`` free words; None when there are none in one piece."""
         low = self._gap(self._next, words)

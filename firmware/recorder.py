@@ -19,6 +19,8 @@ from .memory import Region, Ring
 __all__ = ["Buffer", "DramArray", "Recorder", "RingError", "View", "place"]
 
 _BEFORE = -1
+#: Buffers in the ring at once: well below what a semaphore can count.
+_MOST_BUFFERS = 96
 
 
 class RingError(RuntimeError):
@@ -273,7 +275,8 @@ class _Loads:
 
     def _fill_ring(self, done: int) -> bool:
         buffer = self._ring_buffers[0]
-        address = None if buffer.ready > done else self._ring.allocate(buffer.words)
+        crowded = self._ring.buffers >= _MOST_BUFFERS
+        address = None if crowded or buffer.ready > done else self._ring.allocate(buffer.words)
         if address is None:
             return False
         buffer.address = address
