@@ -36,6 +36,8 @@ _VERILATOR_FLAGS = (
     "--timescale", "1ns/1ns", *WAIVERS)
 # Hidden: calls inside the library need no table, and two loaded models share nothing.
 _COMPILER_FLAGS = "-fPIC -fvisibility=hidden -DVL_USER_FATAL -DVL_USER_STOP -DVL_USER_FINISH"
+# clang++ leaves an atomic operation of Verilator's library to GCC's libatomic; g++ needs nothing of it.
+_LINKER_FLAGS = "-shared -fPIC -Wl,--push-state,--as-needed -latomic -Wl,--pop-state"
 _OPTIMISATION = {"OPT_FAST": "-O3 -march=native", "OPT_SLOW": "-O1", "OPT_GLOBAL": "-O3 -march=native"}
 
 
@@ -72,7 +74,7 @@ def compile_model(
     if waves == "fst":
         _require_fst_headers(toolchain)
     harness = _HARNESS.read_bytes()
-    flags = json.dumps([top, waves, _VERILATOR_FLAGS, _COMPILER_FLAGS, _OPTIMISATION])
+    flags = json.dumps([top, waves, _VERILATOR_FLAGS, _COMPILER_FLAGS, _LINKER_FLAGS, _OPTIMISATION])
     key = content_key(verilog, harness, flags, toolchain.identity)
 
     def make(folder: Path) -> list[str]:
@@ -103,7 +105,7 @@ def _compile(
     on_stage("translating Verilog to C++")
     _run(environment, [
         toolchain.command, *_VERILATOR_FLAGS, *([f"--trace-{waves}"] if waves else []), "--top-module", top,
-        "--Mdir", objects, "-CFLAGS", _COMPILER_FLAGS, "-LDFLAGS", "-shared -fPIC", "-o", folder / _LIBRARY,
+        "--Mdir", objects, "-CFLAGS", _COMPILER_FLAGS, "-LDFLAGS", _LINKER_FLAGS, "-o", folder / _LIBRARY,
         source, _HARNESS])
     (objects / "ports.inc").write_text(_port_table((objects / "Vtop.h").read_text()))
     on_stage("compiling C++")
