@@ -10,7 +10,8 @@ Rules
 2. An instruction has finished when its last result is stored (a store: when its last write response has
    come); only then is every semaphore in ``signal`` incremented.
 3. An engine finishes its instructions in the order in which it was given them.
-   A VECTOR instruction sees in accumulators and row table what VECTOR instructions before it have stored.
+   A VECTOR instruction sees in accumulators, row table and residual operand what VECTOR instructions before it
+   have stored.
 4. ``END`` waits until every engine has finished, then ends the program; it takes and gives no semaphore.
 5. Of the bits that an opcode does not define, the hardware ignores each and the assembler writes zero.
 """
@@ -230,13 +231,13 @@ VECTOR = Format(
 
     Column group ``g`` of row ``m`` is slice ``g % (cols / lanes)`` of accumulator word
     ``accumulator + (g // (cols / lanes)) * accumulator_stride + m``, all in one half. Its ``lanes`` result
-    bytes go to byte
-    ``g * lanes`` of the scratchpad row that starts at word ``destination + m * destination_stride``; a
-    residual operand is read from the same place of the row at ``residual + m * residual_stride``.
-    The parameters of group ``g`` start at word ``parameters + g * w``, where ``w`` is ``parameter_words``
-    for each record that the function uses (first, then second), or one word of mask bytes (0: masked).
-    LOAD_ROWS reads ``m`` row records, contiguous from ``parameters``. Row ``m`` uses entry ``row + m`` of
-    the row table.""",
+    bytes go to byte ``g * lanes`` of the scratchpad row that starts at word
+    ``destination + m * destination_stride``; a residual operand is read from the same place of the row at
+    ``residual + m * residual_stride``. The parameters of group ``g`` start at word ``parameters + g * w``, where
+    ``w`` is ``parameter_words`` for each record that the function uses (first, then second), or one word of mask
+    bytes (0: masked). LOAD_ROWS reads ``m`` row records, contiguous from ``parameters``. Parameters are fetched
+    ahead: their words must hold what LOAD brought, not the result of a VECTOR instruction. Row ``m`` uses entry
+    ``row + m`` of the row table.""",
     (
         *_HEADER,
         Field("accumulator", 16, "accumulator word of row 0, group 0"),

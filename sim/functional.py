@@ -195,6 +195,7 @@ class FunctionalMachine:
         rows = self._memories.dram_rows(f["dram_address"], f["count"], f["dram_stride"],
                                         f["words"] * self.config.word_bytes, write=False)
         self.scratchpad[words] = rows.reshape(*words.shape, -1)
+        self._memories.computed[words] = False
         return rows.size
 
     def _store(self, f: dict[str, int]) -> int:

@@ -159,11 +159,15 @@ class VectorUnit:
         values = memories.scratchpad[words].reshape(m, -1)
         values[:, :width] = result.view(np.uint8)
         memories.scratchpad[words] = values.reshape(*words.shape, -1)
+        memories.computed[words] = True
 
     def _parameter_words(self, f: dict[str, int], words: int) -> NDArray[np.uint8]:
         """Bytes of ``words`` parameter words."""
         memories = self._memories
         places = memories.area(Space.SCRATCHPAD, "parameters", f["parameters"], 1, 0, words, write=False)
+        if memories.computed[places[0]].any():
+            word = int(places[0][memories.computed[places[0]]][0])
+            raise RuleError(f"parameters must be loaded, and scratchpad word {word} holds a result")
         return memories.scratchpad[places[0]]
 
     def _mask(self, f: dict[str, int]) -> NDArray[np.bool_]:

@@ -37,6 +37,8 @@ class Memories:
             rng = np.random.default_rng(seed)
             self.scratchpad = rng.integers(0, 2**8, shapes[0], dtype=np.uint8)
             self.accumulators = rng.integers(-(2**29), 2**29, shapes[1], dtype=np.int32)
+        #: Scratchpad words that hold a result of the vector engine.
+        self.computed: NDArray[np.bool_] = np.zeros(config.scratchpad_words, np.bool_)
         self.trace: list[Access] | None = None
         self.program = (0, 0)
         #: Bytes that are either all touched by a transfer or not at all.

@@ -99,6 +99,12 @@ def test_refuses_instructions(instruction, message):
     assert refusal(SQUARE, load(words=2, dram_address=DATA), instruction) == f"instruction 1 {message}"
 
 
+def test_refuses_parameters_that_were_computed():
+    result = vector(Function.REQUANTISE, parameters=8, destination=40, destination_stride=1)
+    assert refusal(SQUARE, load(words=64, dram_address=DATA), result, vector(Function.ROW_MAXIMUM, parameters=40)) == (
+        "instruction 2 (ROW_MAXIMUM): parameters must be loaded, and scratchpad word 40 holds a result")
+
+
 def test_refuses_the_wrong_kind_of_row():
     message = refusal(SQUARE, vector(Function.ROW_MAXIMUM), vector(Function.ATTENTION_OUTPUT))
     assert message == ("instruction 1 (ATTENTION_OUTPUT): row table entry 0 must hold a multiplier and "
