@@ -23,13 +23,14 @@ run: $(INSTALLED) ## a sentence through six layers of a real model on the RTL: T
 test: lint ## lint, unit tests, cocotb testbenches, one real layer on the RTL
 	$(BIN)/pytest -n 2 --dist worksteal -q $(ARGS)
 
-unit: $(INSTALLED) ## the tests that need no simulator
+unit: $(INSTALLED) ## the tests of golden, compiler, driver and simulation
 	$(BIN)/pytest -n 2 -q tests $(ARGS)
 
 cocotb: $(INSTALLED) ## the cocotb testbenches; WAVES=1 records waves in build/waves
 	$(BIN)/pytest -n 2 -q cocotb_tests $(ARGS)
 
 bench: $(INSTALLED) ## measure everything that the README claims, into bench/results.json
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e ".[synth]"
 	$(BIN)/python -m bench $(ARGS)
 
 generate: $(INSTALLED) ## Verilog and C header: CONFIG=base OUTPUT=build/base

@@ -1,4 +1,4 @@
-"""Measures everything, or the parts that are named: ``python -m bench [roofline equality speed fidelity fresh]``."""
+"""Measures everything, or the parts that are named: ``python -m bench [PART ...]``, parts as in ``PARTS``."""
 
 import argparse
 import os
@@ -13,6 +13,7 @@ from .fidelity import TARGETS, measure_fidelity
 from .fresh import measure_fresh_clone
 from .layers import measure_equality, measure_roofline, measure_speed
 from .results import Result, save
+from .synthesis import measure_synthesis
 
 
 def fidelity(model, encoder) -> list[Result]:
@@ -24,6 +25,7 @@ def fidelity(model, encoder) -> list[Result]:
 
 
 PARTS = {"roofline": measure_roofline, "equality": measure_equality, "speed": measure_speed, "fidelity": fidelity,
+         "synthesis": lambda model, encoder: measure_synthesis(),
          "fresh": lambda model, encoder: measure_fresh_clone()}
 
 
