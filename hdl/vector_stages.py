@@ -1,0 +1,62 @@
+"""The stages of the vector pipeline: which there are, and what travels through them beside the data."""
+
+from amaranth import Cat, Signal
+
+from .curves import CURVE_LATENCY
+from .functions import any_of
+from .row_statistics import tree_latency
+from .row_unit import ROW_UNIT_LATENCY
+from .scale import FIRST_SCALE_LATENCY, SECOND_SCALE_LATENCY
+
+__all__ = ["CURVED", "OPERANDS", "RESCALED", "RESULT", "SCALED", "SECOND", "Stages"]
+
+OPERANDS = 3
+SCALED = OPERANDS + FIRST_SCALE_LATENCY
+CURVED = SCALED + CURVE_LATENCY
+SECOND = CURVED + 1
+RESCALED = SECOND + SECOND_SCALE_LATENCY
+RESULT = RESCALED + 1
+
+_CODE_BITS = 4
+
+
+class Stages:
+    """What every stage knows of the beat in it. A list is indexed by the stage; stage 0 is the issue.
+
+    Attributes
+    ----------
+    totals, entry
+        Stages in which a beat's sums over the lanes, and its row's entry of the row table, are visible.
+    valid, last, first_group, last_group
+        A beat is there; it is the last of its instruction; it lies in the first or last group.
+    new_group
+        A beat is there, and the first of its group: the moment to copy parameters.
+    """
+
+    def __init__(self, m, config, issuer):
+        self.totals = RESULT + 1 + tree_latency(config)
+        self.entry = self.totals + 1 + ROW_UNIT_LATENCY
+
+        def travel(value, stages, name):
+            register = Signal(stages, name=name)
+            m.d.sync += register.eq(Cat(value, register))
+            return [value, *(register[i] for i in range(stages))]
+
+        self.valid = travel(issuer.issue, self.entry, "valid")
+        self.new_group = travel(issuer.issue & issuer.first_of_group, RESULT, "new_group")
+        self.last = travel(issuer.issue & issuer.last, self.entry, "last")
+        self.first_group = travel(issuer.in_first_group, self.totals, "first_group")
+        self.last_group = travel(issuer.in_last_group, self.totals + 1, "last_group")
+        self._function = [issuer.instruction.function[:_CODE_BITS]]
+        for stage in range(1, self.totals + 2):
+            code = Signal(_CODE_BITS, name=f"function_{stage}", reset_less=True)
+            m.d.sync += code.eq(self._function[-1])
+            self._function.append(code)
+
+    def is_(self, stage, *functions):
+        """The function of the beat in ``stage`` is one of ``functions``."""
+        return self._function[stage].matches(*(function.value for function in functions))
+
+    def has(self, stage, trait):
+        """The function of the beat in ``stage`` has the trait of :class:`~celosia.hdl.functions.Traits`."""
+        return any_of(self._function[stage], trait)
