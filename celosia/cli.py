@@ -38,6 +38,9 @@ app = typer.Typer(help="Integer-only Transformer encoder accelerators: generate 
 _out = Console(width=None if sys.stdout.isatty() else 120)
 _err = Console(stderr=True)
 
+#: What `generate` writes.
+_GENERATED = (f"{TOP}.v", f"{TOP}.h", "configuration.toml")
+
 _BAD_INPUT = (AcceleratorError, CacheError, CompileError, ConfigError, ModelError, ToolError)
 
 ConfigOption = Annotated[str, typer.Option(help="A named configuration, or a .toml file.")]
@@ -53,19 +56,37 @@ def main() -> None:
     """Entry point of the ``celosia`` command."""
     try:
         app()
-    except (*_BAD_INPUT, InputError) as error:
+    except (*_BAD_INPUT, InputError, OSError) as error:
         _err.print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
 
 
+def _check_target(path: Path) -> None:
+    """Refuse a file that can't be written, before the work is done for it."""
+    if not path.name or path.is_dir():
+        raise InputError(f"the output {str(path)!r} must name a file, not a folder")
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {str(path.parent)!r} of {path.name!r} must exist")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"the file {str(path)!r} can't be written: permission denied")
+
+
 def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all; a device or a pipe is written to as it is."""
+    temporary = None
     try:
+        if path.exists() and not path.is_file():
+            path.write_text(text)
+            return
+        path = path.resolve()  # a link stays, and the file that it names is replaced
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = file.name
             file.write(text)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
     except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
         raise InputError(f"the file {str(path)!r} can't be written: {error.strerror}") from error
 
 
@@ -75,9 +96,8 @@ def _write_json(path: Path | None, data: Any) -> None:
 
 
 def _check_json(path: Path | None) -> None:
-    """Refuse a place for the results before the work is done for it."""
-    if path is not None and not path.parent.is_dir():
-        raise InputError(f"the folder {str(path.parent)!r} of --json must exist")
+    if path is not None:
+        _check_target(path)
 
 
 @contextmanager
@@ -108,7 +128,13 @@ def _texts(text: list[str] | None, file: Path | None) -> list[str]:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"the file {str(file)!r} can't be read as text: {error}") from error
     else:
-        texts = sys.stdin.read().splitlines()
+        try:
+            texts = sys.stdin.buffer.read().decode("utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"standard input can't be read as text: {error}") from error
+    for line in texts:
+        if not line.isprintable() and any("\ud800" <= character <= "\udfff" for character in line):
+            raise InputError(f"a text must be valid UTF-8, not {line!r}")
     texts = [line.strip() for line in texts if line.strip()]
     if not texts:
         raise InputError("there must be at least one text that is not empty")
@@ -193,14 +219,16 @@ def generate(
     hardware = configuration(config, settings or ())
     if output.exists() and not output.is_dir():
         raise InputError(f"the output {str(output)!r} must be a folder")
+    for name in _GENERATED:
+        if (output / name).is_dir():
+            raise InputError(f"the output {str(output / name)!r} must name a file, not a folder")
     with _err.status(f"generating {hardware.name}"):
-        files = {f"{TOP}.v": cached_verilog(hardware), f"{TOP}.h": to_header(hardware),
-                 "configuration.toml": hardware.to_toml()}
+        texts = cached_verilog(hardware), to_header(hardware), hardware.to_toml()
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"the folder {str(output)!r} can't be made: {error.strerror}") from error
-    for name, text in files.items():
+    for name, text in zip(_GENERATED, texts, strict=True):
         _write(output / name, text)
         _out.print(f"{output / name}: {len(text):,} bytes", highlight=False, soft_wrap=True)
 

@@ -212,6 +212,8 @@ class Accelerator:
                 f"there must be one mask for each of the {len(inputs)} inputs, not {len(masks)}"
             )
         for index, (x, mask) in enumerate(zip(inputs, masks, strict=True)):
+            if not isinstance(x, np.ndarray):
+                raise DriverError(f"input {index} must be int8 [tokens, {hidden}], not {type(x).__name__}")
             if x.dtype != np.int8 or x.ndim != 2 or x.shape[1] != hidden:
                 raise DriverError(
                     f"input {index} must be int8 [tokens, {hidden}], not {x.dtype} {list(x.shape)}"

@@ -1,5 +1,6 @@
 """The named configurations."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.resources import files
@@ -47,7 +48,9 @@ def configuration(name: str, settings: Iterable[str] = ()) -> AcceleratorConfig:
         key, equals, value = (part.strip() for part in setting.partition("="))
         if not equals:
             raise ConfigError(f"a setting must be parameter=value, not {setting!r}")
-        changes[key] = int(value) if value.lstrip("-").isdigit() else value
+        changes[key] = int(value) if re.fullmatch("-?[0-9]{1,18}", value) else value
     if changes.keys() & {"rows", "cols"}:
         changes.setdefault("lanes", 0)  # which follow the array, unless they are set too
+    if changes:
+        changes.setdefault("status", "experimental")  # no regression runs what is made up here
     return AcceleratorConfig.from_dict({**asdict(config), **changes})

@@ -50,7 +50,11 @@ def test_generate_writes_three_files(tmp_path):
     (["run", "--text", "a", "--file", "b"], "", "error: texts come from --text or from --file, not from both"),
     (["run", "--file", "nowhere.txt"], "", "error: the file 'nowhere.txt' can't be read as text: "),
     (["run", "--text", "a", "--check", "some"], "", "error: --check must be outputs or full, not 'some'"),
-    (["run", "--text", "a", "--json", "no/where.json"], "", "error: the folder 'no' of --json must exist"),
+    (["run", "--text", "a", "--json", "no/where.json"], "", "error: the folder 'no' of 'where.json' must exist"),
+    (["configs", "--json", "."], "", "error: the output '.' must name a file, not a folder"),
+    (["run", "--text", "\udcff"], "", "error: a text must be valid UTF-8, not "),
+    (["generate", "-o", "x" * 300], "", "error: [Errno 36] File name too long"),
+    (["generate", "--set", "rows=" + "9" * 5000, "-o", "out"], "", "error: rows must be a power of two from 4 to 64"),
     (["run", "--text", "word " * 600], "", "error: a text must have at most 512 tokens, not 602: 'word word"),
     (["run", "--text", "a", "--model", "nowhere"], "", "error: "),
     (["generate", "--config", "tiny", "--set", "lanes=3", "-o", "out"], "",
@@ -69,6 +73,26 @@ def test_an_output_that_is_a_file_is_refused(tmp_path):
     done = celosia("generate", "--config", "tiny", "-o", tmp_path / "out")
     assert (done.returncode, (tmp_path / "out").read_text()) == (2, "mine")
     assert done.stderr == f"error: the output '{tmp_path / 'out'}' must be a folder\n"
+
+
+def test_a_folder_in_the_way_leaves_nothing_half_written(tmp_path):
+    (tmp_path / "out" / "celosia.h").mkdir(parents=True)
+    done = celosia("generate", "--config", "tiny", "-o", tmp_path / "out")
+    assert done.returncode == 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["celosia.h"]
+
+
+def test_standard_input_that_is_no_text_is_refused(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "celosia.cli", "run", "--config", "tiny"], input=b"\xff\xfe bad",
+                          capture_output=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"error: standard input can't be read as text: ")
+
+
+def test_json_goes_to_a_pipe_as_it_is():
+    done = celosia("configs", "--json", "/dev/stdout")
+    assert done.returncode == 0
+    assert '"name": "tiny"' in done.stdout
 
 
 def test_a_cache_that_cannot_be_written_is_refused(tmp_path):

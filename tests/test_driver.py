@@ -197,3 +197,11 @@ def test_a_program_that_does_not_end_is_stopped(accelerator: Accelerator, transp
     transport.ends = False
     with pytest.raises(DriverError, match="the program must end within 1000 cycles; it was stopped"):
         accelerator.run([tokens(5)], max_cycles=1000)
+
+
+def test_refuses_an_input_that_is_no_array():
+    config = AcceleratorConfig(rows=4, cols=4, bus_bits=64, scratchpad_kib=32, accumulator_kib=16)
+    accelerator = Accelerator(FunctionalTransport(config, 1 << 20), config)
+    accelerator.load(random_encoder(8, 16, 2))
+    with pytest.raises(DriverError, match=r"^input 0 must be int8 \[tokens, 8\], not NoneType$"):
+        accelerator.run([None])
