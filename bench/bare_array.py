@@ -5,29 +5,19 @@ import time
 import numpy as np
 from amaranth import Cat, Module, Signal
 from amaranth.back import verilog
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
 from celosia.generators.tidy import tidy
+from celosia.hdl.accelerator import Accelerator
 from celosia.hdl.array import SystolicArray
-from celosia.hdl.axi import AXI4LiteSignature, AXI4Signature, flat_ports
+from celosia.hdl.axi import flat_ports
 from celosia.hdl.config import AcceleratorConfig
-from celosia.hdl.control import CONTROL_ADDRESS_BITS
 from celosia.sim.build import compile_model
 from celosia.sim.model import Simulation
 
 __all__ = ["bare_array_rate"]
 
 
-class BareArray(wiring.Component):
+class BareArray(Accelerator):
     """The array behind the accelerator's ports, which are idle; fed by a shift register with feedback."""
-
-    def __init__(self, config: AcceleratorConfig):
-        self.config = config
-        super().__init__({
-            "s_axi_ctrl": In(AXI4LiteSignature(CONTROL_ADDRESS_BITS)),
-            "m_axi_mem": Out(AXI4Signature.of(config)),
-            "interrupt": Out(1),
-        })
 
     def elaborate(self, platform):
         m = Module()
