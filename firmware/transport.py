@@ -89,7 +89,6 @@ class SimulatedTransport(_ArrayMemory):
         super().__init__(simulation.memory, simulation.base)
         self.simulation = simulation
         simulation.reset()
-        simulation.clock.tick(4)  # the reset reaches the accelerator a few cycles later
 
     def read_register(self, offset: int) -> int:
         return self.simulation.read(offset)
