@@ -1,13 +1,13 @@
 """The scratchpad: banks of int8 words with one read and one write port each, shared by fixed priority."""
 
-from amaranth import Array, Cat, Module, Mux, Signal, unsigned
+from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Out
 from amaranth.utils import exact_log2
 
 from .config import AcceleratorConfig
 from .interfaces import READ_LATENCY, ScratchpadReadSignature, ScratchpadWriteSignature
+from .ram import Ram
 
 __all__ = ["READERS", "WRITERS", "Scratchpad"]
 
@@ -62,38 +62,38 @@ class Scratchpad(wiring.Component):
         granted_write = [[] for _ in writers]
         bank_data = []
         for bank in range(banks):
-            memory = m.submodules[f"bank_{bank}"] = Memory(
-                shape=unsigned(word_bits), depth=config.bank_words, init=[])
-            read, write = memory.read_port(), memory.write_port(granularity=8 * config.lanes)
+            memory = m.submodules[f"bank_{bank}"] = Ram(
+                word_bits, config.bank_words, slices=config.rows // config.lanes)
 
             requests = wants(readers, bank, READERS)
             taken = 0
             for index, request in enumerate(requests):
                 granted_read[index].append(request & ~taken if index else request)
                 taken = taken | request if index else request
-            m.d.comb += read.en.eq(taken)
+            m.d.comb += memory.read_enable.eq(taken)
             with m.If(requests[0]):
-                m.d.comb += read.addr.eq(readers[0].address)
+                m.d.comb += memory.read_address.eq(readers[0].address)
             for index in range(1, len(readers)):
                 with m.Elif(requests[index]):
-                    m.d.comb += read.addr.eq(readers[index].address)
+                    m.d.comb += memory.read_address.eq(readers[index].address)
 
             requests = wants(writers, bank, WRITERS)
             granted_write[0].append(requests[0])
             granted_write[1].append(requests[1] & ~requests[0])
             urgent = requests[0]
             m.d.comb += [
-                write.addr.eq(Mux(urgent, writers[0].address, writers[1].address)),
-                write.data.eq(Mux(urgent, writers[0].data, writers[1].data)),
-                write.en.eq(Mux(urgent, writers[0].mask, writers[1].mask & requests[1].replicate(len(write.en)))),
+                memory.write_address.eq(Mux(urgent, writers[0].address, writers[1].address)),
+                memory.write_data.eq(Mux(urgent, writers[0].data, writers[1].data)),
+                memory.write_enable.eq(Mux(
+                    urgent, writers[0].mask, writers[1].mask & requests[1].replicate(memory.slices))),
             ]
 
             # The register after the memory.
             used = Signal(name=f"used_{bank}")
             data = Signal(word_bits, name=f"data_{bank}", reset_less=True)
-            m.d.sync += used.eq(read.en)
+            m.d.sync += used.eq(memory.read_enable)
             with m.If(used):
-                m.d.sync += data.eq(read.data)
+                m.d.sync += data.eq(memory.read_data)
             bank_data.append(data)
 
         for name, port, grants in zip(READERS, readers, granted_read, strict=True):

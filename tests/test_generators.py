@@ -120,7 +120,7 @@ def test_configuration_file_round_trip(tmp_path):
 
 @pytest.mark.parametrize(("text", "sentence"), [
     ("rows = ", "the configuration must be TOML: "),
-    ("rowz = 4", "'rowz' is not a parameter; the parameters are name, status, rows"),
+    ("rowz = 4", "'rowz' is not a parameter; the parameters are name, status, target, rows"),
     ("lanes = 32", "lanes must be a power of two from 4 to min(rows, cols), or 0 for min(rows, cols), not 32"),
     ("rows = 4\nscratchpad_kib = 512",
      "scratchpad_kib must be a power of two from 16 to 1024, and at most 65536 words of `rows` bytes, not 512"),

@@ -1,0 +1,123 @@
+"""How many LUTs lie between two registers: the logic depth of a netlist that Yosys mapped to a family's cells."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from typing import Any
+
+__all__ = ["Path", "deepest_paths"]
+
+_CARRY = {"CARRY4", "CARRY8", "CCU2C", "ALU", "SB_CARRY"}
+_MULTIPLEXER = {"MUXF5", "MUXF6", "MUXF7", "MUXF8", "MUXF9", "PFUMX", "L6MUX21"}
+#: Registers of a multiplier, one of which on the way from its operands to its result makes it no part of a path.
+_MULTIPLIER_REGISTERS = ("AREG", "BREG", "MREG", "PREG")
+
+
+@dataclass(frozen=True)
+class Path:
+    """The deepest path that ends at a cell.
+
+    Attributes
+    ----------
+    clock : str
+        Net that clocks the register at its end.
+    luts : int
+        LUTs on it.
+    cells : tuple of (str, str)
+        Type and output net of each combinational cell on it, from the first.
+    end : str
+        Net or cell in which it ends.
+    """
+
+    clock: str
+    luts: int
+    cells: tuple[tuple[str, str], ...]
+    end: str
+
+
+def _is_lut(kind: str) -> bool:
+    # A LUT used as a memory is read through its inputs, like any other.
+    return kind.startswith(("LUT", "SB_LUT", "RAM32", "RAM64", "TRELLIS_DPR", "RAM16"))
+
+
+def _is_combinational(cell: dict[str, Any]) -> bool:
+    kind = cell["type"]
+    if kind.startswith(("DSP48", "MULT", "SB_MAC16")):
+        parameters = cell["parameters"]
+        return kind.startswith("DSP48") and not any(_number(parameters.get(r, 0)) for r in _MULTIPLIER_REGISTERS)
+    return _is_lut(kind) or kind in _CARRY | _MULTIPLEXER | {"INV"}
+
+
+def _number(value: Any) -> int:
+    return int(value, 2) if isinstance(value, str) else int(value)
+
+
+def _inputs(cell: dict[str, Any], port: str, index: int) -> Iterator[int]:
+    """The nets on which bit ``index`` of an output depends. In a carry chain these are the bits below it too."""
+    for name, bits in cell["connections"].items():
+        if cell["port_directions"][name] == "input":
+            known = bits[:index + 1] if cell["type"] in ("CARRY4", "CARRY8") else bits
+            yield from (bit for bit in known if isinstance(bit, int))
+
+
+def deepest_paths(netlist: dict[str, Any], top: str, count: int = 1) -> list[Path]:
+    """The deepest paths, each to another register, the deepest first; ties in the order of the cells.
+
+    Parameters
+    ----------
+    netlist
+        What ``write_json`` wrote after ``synth_<family> -flatten``.
+    top : str
+        Name of the module.
+    count : int
+        Paths wanted, for each clock.
+    """
+    module = netlist["modules"][top]
+    cells, names = module["cells"], {}
+    for name, net in module["netnames"].items():
+        for index, bit in enumerate(net["bits"]):
+            if bit not in names or (names[bit].startswith("$") and not name.startswith("$")):
+                names[bit] = f"{name}[{index}]" if len(net["bits"]) > 1 else name
+    driver, graph = {}, {}
+    for cell in cells.values():
+        if _is_combinational(cell):
+            for port, bits in cell["connections"].items():
+                if cell["port_directions"][port] == "output":
+                    for index, bit in enumerate(bits):
+                        if isinstance(bit, int):
+                            graph[bit] = list(_inputs(cell, port, index))
+                            driver[bit] = cell
+    depth: dict[int, int] = {}
+    before: dict[int, int] = {}
+    for bit in TopologicalSorter(graph).static_order():
+        if bit in graph:
+            deepest = max(graph[bit], key=lambda other: depth.get(other, 0), default=None)
+            depth[bit] = (depth.get(deepest, 0) if deepest is not None else 0) + _is_lut(driver[bit]["type"])
+            if deepest in graph:
+                before[bit] = deepest
+    ends: dict[str, list[tuple[int, str, int]]] = {}
+    for name, cell in cells.items():
+        if _is_combinational(cell):
+            continue
+        clock, worst = "", None
+        for port, bits in cell["connections"].items():
+            if cell["port_directions"][port] != "input":
+                continue
+            for bit in bits:
+                if port.upper() in ("C", "CLK", "CLK0", "CLKA", "CLKARDCLK", "WCLK") and isinstance(bit, int):
+                    clock = names[bit]
+                elif bit in depth and (worst is None or depth[bit] > depth[worst]):
+                    worst = bit
+        if worst is not None:
+            ends.setdefault(clock, []).append((depth[worst], name, worst))
+    paths = []
+    for clock, found in sorted(ends.items()):
+        for luts, name, bit in sorted(found, key=lambda end: -end[0])[:count]:
+            way, here = [], bit
+            while here is not None:
+                way.append((driver[here]["type"], names.get(here, str(here))))
+                here = before.get(here)
+            q = next((names[bits[0]] for port, bits in cells[name]["connections"].items()
+                      if port in ("Q", "O") and bits and isinstance(bits[0], int)), name)
+            paths.append(Path(clock, luts, tuple(reversed(way)), q))
+    return paths
