@@ -32,14 +32,14 @@ module {name} #(
   output reg [WIDTH-1:0] read_data
 );
   localparam SLICE = WIDTH / SLICES;
-  {attributes}reg [WIDTH-1:0] words [0:(1<<ADDRESS_BITS)-1];
+  {attributes}reg [WIDTH-1:0] content [0:(1<<ADDRESS_BITS)-1];
   integer slice;
   always @(posedge clk) begin
     for (slice = 0; slice < SLICES; slice = slice + 1)
       if (write_enable[slice])
-        words[write_address][slice*SLICE +: SLICE] <= write_data[slice*SLICE +: SLICE];
+        content[write_address][slice*SLICE +: SLICE] <= write_data[slice*SLICE +: SLICE];
     if (read_enable)
-      read_data <= words[read_address];
+      read_data <= content[read_address];
   end
 endmodule
 """

@@ -58,19 +58,13 @@ class Scratchpad(wiring.Component):
                 signals.append(signal)
             return signals
 
-        granted_read = [[] for _ in readers]
-        granted_write = [[] for _ in writers]
         bank_data = []
         for bank in range(banks):
             memory = m.submodules[f"bank_{bank}"] = Ram(
                 word_bits, config.bank_words, slices=config.rows // config.lanes)
 
             requests = wants(readers, bank, READERS)
-            taken = 0
-            for index, request in enumerate(requests):
-                granted_read[index].append(request & ~taken if index else request)
-                taken = taken | request if index else request
-            m.d.comb += memory.read_enable.eq(taken)
+            m.d.comb += memory.read_enable.eq(Cat(requests).any())
             with m.If(requests[0]):
                 m.d.comb += memory.read_address.eq(readers[0].address)
             for index in range(1, len(readers)):
@@ -78,8 +72,6 @@ class Scratchpad(wiring.Component):
                     m.d.comb += memory.read_address.eq(readers[index].address)
 
             requests = wants(writers, bank, WRITERS)
-            granted_write[0].append(requests[0])
-            granted_write[1].append(requests[1] & ~requests[0])
             urgent = requests[0]
             m.d.comb += [
                 memory.write_address.eq(Mux(urgent, writers[0].address, writers[1].address)),
@@ -96,9 +88,19 @@ class Scratchpad(wiring.Component):
                 m.d.sync += data.eq(memory.read_data)
             bank_data.append(data)
 
-        for name, port, grants in zip(READERS, readers, granted_read, strict=True):
+        def give_way(ports):
+            """Of two ports that want the same bank, the later one waits. Banks are compared in pairs: that is a
+            shorter way than through the banks themselves."""
+            for index, port in enumerate(ports):
+                m.d.comb += port.ready.eq(~Cat(
+                    other.enable & (other.address[offset_bits:] == port.address[offset_bits:])
+                    for other in ports[:index]).any())
+
+        give_way(readers)
+        give_way(writers)
+        for name, port in zip(READERS, readers, strict=True):
             granted = Signal(name=f"{name}_granted")
-            m.d.comb += [granted.eq(Cat(grants).any()), port.ready.eq(granted)]
+            m.d.comb += granted.eq(port.enable & port.ready)
             stages = READ_LATENCY - 1
             valid = Signal(stages, name=f"{name}_valid")
             m.d.sync += valid.eq(Cat(granted, valid))
@@ -110,7 +112,4 @@ class Scratchpad(wiring.Component):
             # Held until the next read of this port, so that idle cycles toggle nothing.
             with m.If(valid[-1]):
                 m.d.sync += port.data.eq(Array(bank_data)[bank_of])
-
-        for port, grants in zip(writers, granted_write, strict=True):
-            m.d.comb += port.ready.eq(Cat(grants).any())
         return m

@@ -7,13 +7,13 @@ stage      what is visible
 =========  ====================================================================================
 3          accumulators, residual operand, row entry, first parameters
 9          result of the first scale
-13         GELU, softmax numerator
-14         operand of the second scale
-19         result of the second scale
-20         the result, written to scratchpad or accumulators
-21 + L     sums and maxima over the lanes (L = log2 lanes)
-22 + L     row totals
-37 + L     row table entry, written
+14         GELU, softmax numerator
+15         operand of the second scale
+20         result of the second scale
+21         the result, written to scratchpad or accumulators
+22 + L     sums and maxima over the lanes (L = log2 lanes)
+23 + L     row totals
+40 + L     row table entry, written
 =========  ====================================================================================
 
 The pipeline never stalls: a beat is issued when everything it needs has been granted.
@@ -77,7 +77,7 @@ class VectorEngine(wiring.Component):
 
         # The scalar of an instruction: the functions that have one drain the pipeline first.
         multiplier, shift = Signal(16, reset_less=True), Signal(6, reset_less=True)
-        with m.If(issuer.start & stages.is_(0, Function.EXPONENTIAL, Function.RESIDUAL)):
+        with m.If(issuer.start & issuer.instruction.function.matches(Function.EXPONENTIAL, Function.RESIDUAL)):
             m.d.sync += [multiplier.eq(issuer.instruction.multiplier), shift.eq(issuer.instruction.shift)]
 
         self._control(m, stages, feeder, issuer)

@@ -9,8 +9,8 @@ __all__ = ["Path", "deepest_paths"]
 
 _CARRY = {"CARRY4", "CARRY8", "CCU2C", "ALU", "SB_CARRY"}
 _MULTIPLEXER = {"MUXF5", "MUXF6", "MUXF7", "MUXF8", "MUXF9", "PFUMX", "L6MUX21"}
-#: Registers of a multiplier, one of which on the way from its operands to its result makes it no part of a path.
-_MULTIPLIER_REGISTERS = ("AREG", "BREG", "MREG", "PREG")
+#: Registers of multipliers: one of them on the way from the operands to the result makes it no part of a path.
+_MULTIPLIER_REGISTERS = ("AREG", "BREG", "MREG", "PREG", "REG_INPUTA_CLK", "REG_PIPELINE_CLK", "REG_OUTPUT_CLK")
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Path:
     ----------
     clock : str
         Net that clocks the register at its end.
+    start : str
+        Net that it starts from.
     luts : int
         LUTs on it.
     cells : tuple of (str, str)
@@ -30,6 +32,7 @@ class Path:
     """
 
     clock: str
+    start: str
     luts: int
     cells: tuple[tuple[str, str], ...]
     end: str
@@ -42,14 +45,10 @@ def _is_lut(kind: str) -> bool:
 
 def _is_combinational(cell: dict[str, Any]) -> bool:
     kind = cell["type"]
-    if kind.startswith(("DSP48", "MULT", "SB_MAC16")):
-        parameters = cell["parameters"]
-        return kind.startswith("DSP48") and not any(_number(parameters.get(r, 0)) for r in _MULTIPLIER_REGISTERS)
+    if kind.startswith(("DSP48", "MULT18", "SB_MAC16")):
+        registers = (str(cell["parameters"].get(name, "NONE")) for name in _MULTIPLIER_REGISTERS)
+        return all(value == "NONE" or value.strip("0") == "" for value in registers)
     return _is_lut(kind) or kind in _CARRY | _MULTIPLEXER | {"INV"}
-
-
-def _number(value: Any) -> int:
-    return int(value, 2) if isinstance(value, str) else int(value)
 
 
 def _inputs(cell: dict[str, Any], port: str, index: int) -> Iterator[int]:
@@ -58,6 +57,15 @@ def _inputs(cell: dict[str, Any], port: str, index: int) -> Iterator[int]:
         if cell["port_directions"][name] == "input":
             known = bits[:index + 1] if cell["type"] in ("CARRY4", "CARRY8") else bits
             yield from (bit for bit in known if isinstance(bit, int))
+
+
+def _names(module: dict[str, Any]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for name, net in module["netnames"].items():
+        for index, bit in enumerate(net["bits"]):
+            if bit not in names or (names[bit].startswith("$") and not name.startswith("$")):
+                names[bit] = f"{name}[{index}]" if len(net["bits"]) > 1 else name
+    return names
 
 
 def deepest_paths(netlist: dict[str, Any], top: str, count: int = 1) -> list[Path]:
@@ -73,11 +81,7 @@ def deepest_paths(netlist: dict[str, Any], top: str, count: int = 1) -> list[Pat
         Paths wanted, for each clock.
     """
     module = netlist["modules"][top]
-    cells, names = module["cells"], {}
-    for name, net in module["netnames"].items():
-        for index, bit in enumerate(net["bits"]):
-            if bit not in names or (names[bit].startswith("$") and not name.startswith("$")):
-                names[bit] = f"{name}[{index}]" if len(net["bits"]) > 1 else name
+    cells, names = module["cells"], _names(module)
     driver, graph = {}, {}
     for cell in cells.values():
         if _is_combinational(cell):
@@ -87,14 +91,12 @@ def deepest_paths(netlist: dict[str, Any], top: str, count: int = 1) -> list[Pat
                         if isinstance(bit, int):
                             graph[bit] = list(_inputs(cell, port, index))
                             driver[bit] = cell
-    depth: dict[int, int] = {}
-    before: dict[int, int] = {}
+    depth: dict[int | None, int] = {}
+    before: dict[int, int | None] = {}
     for bit in TopologicalSorter(graph).static_order():
         if bit in graph:
-            deepest = max(graph[bit], key=lambda other: depth.get(other, 0), default=None)
-            depth[bit] = (depth.get(deepest, 0) if deepest is not None else 0) + _is_lut(driver[bit]["type"])
-            if deepest in graph:
-                before[bit] = deepest
+            before[bit] = max(graph[bit], key=lambda other: depth.get(other, 0), default=None)
+            depth[bit] = depth.get(before[bit], 0) + _is_lut(driver[bit]["type"])
     ends: dict[str, list[tuple[int, str, int]]] = {}
     for name, cell in cells.items():
         if _is_combinational(cell):
@@ -110,14 +112,15 @@ def deepest_paths(netlist: dict[str, Any], top: str, count: int = 1) -> list[Pat
                     worst = bit
         if worst is not None:
             ends.setdefault(clock, []).append((depth[worst], name, worst))
-    paths = []
+    paths: list[Path] = []
     for clock, found in sorted(ends.items()):
         for luts, name, bit in sorted(found, key=lambda end: -end[0])[:count]:
-            way, here = [], bit
-            while here is not None:
-                way.append((driver[here]["type"], names.get(here, str(here))))
-                here = before.get(here)
+            way: list[tuple[str, str]] = []
+            here: int | None = bit
+            while here in driver:
+                way.append((driver[here]["type"], names[here]))
+                here = before[here]
             q = next((names[bits[0]] for port, bits in cells[name]["connections"].items()
                       if port in ("Q", "O") and bits and isinstance(bits[0], int)), name)
-            paths.append(Path(clock, luts, tuple(reversed(way)), q))
+            paths.append(Path(clock, names.get(here, "a constant"), luts, tuple(reversed(way)), q))
     return paths
