@@ -1,5 +1,6 @@
 """The parameters of one accelerator: a validated value object from which everything else is derived."""
 
+import re
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -35,7 +36,7 @@ class AcceleratorConfig:
         When a value breaks its rule. The message reads ``<name> must be <rule>, not <value>``.
     """
 
-    name: str = _parameter("custom", "", "a word of letters, digits, '-' and '_'", "name of the configuration")
+    name: str = _parameter("custom", "", "a word of ASCII letters, digits, '-' and '_'", "name of the configuration")
     status: str = _parameter("experimental", "", "'verified' or 'experimental'", "whether the regressions run it")
     rows: int = _parameter(16, "PEs", "a power of two from 4 to 64", "rows of the array (reduction, K)")
     cols: int = _parameter(16, "PEs", "a power of two from 4 to 64", "columns of the array (outputs, N)")
@@ -72,7 +73,7 @@ class AcceleratorConfig:
                 raise ConfigError(f"{spec.name} must be {spec.metadata['rule']}, not {value!r}")
         if self.lanes == 0:
             object.__setattr__(self, "lanes", min(self.rows, self.cols))
-        self._check("name", self.name != "" and all(c.isalnum() or c in "-_" for c in self.name))
+        self._check("name", re.fullmatch("[A-Za-z0-9_-]+", self.name) is not None)
         self._check("status", self.status in ("verified", "experimental"))
         for name, low, high in [
             ("rows", 4, 64), ("cols", 4, 64), ("scratchpad_kib", 16, 1024), ("scratchpad_banks", 2, 16),
