@@ -76,6 +76,14 @@ def test_verilator_finds_no_fault(folder):
                      "celosia.f") == (0, "")
 
 
+@pytest.mark.parametrize("name", ["rect", "base"])
+def test_verilator_finds_no_fault_in_other_shapes(tmp_path, name):
+    config = configuration(name)
+    (tmp_path / "celosia.v").write_text(cached_verilog(config))
+    (tmp_path / "celosia.vlt").write_text(files_of(config, "")["celosia.vlt"])
+    assert verilator(tmp_path, "-Wall", "--top-module", TOP, "celosia.vlt", "celosia.v") == (0, "")
+
+
 def test_every_waiver_is_needed_and_explained(folder):
     code, log = verilator(folder, "-Wall", "-Wno-fatal", "--top-module", TOP, "-f", "celosia.f")
     assert code == 0
