@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from unittest.mock import MagicMock
 
+import celosia.hdl
 import pytest
 from celosia.generators.configurations import configuration
 from celosia.generators.files import files_of
@@ -28,6 +29,15 @@ def lint(folder, top, *options):
                           cwd=folder, env=toolchain.environment() | {"PATH": "/usr/bin:/bin"}, capture_output=True,
                           text=True, check=False)
     return done.returncode, done.stderr
+
+
+def test_the_names_for_other_designs_are_imported_when_they_are_used():
+    assert celosia.hdl.Accelerator is celosia.hdl.accelerator.Accelerator
+    assert all(hasattr(celosia.hdl, name) for name in celosia.hdl.__all__)
+    with pytest.raises(AttributeError, match=r"^module 'celosia\.hdl' has no attribute 'Nothing'$"):
+        _ = celosia.hdl.Nothing
+    program = "import sys, celosia.hdl.config; sys.exit('amaranth' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_the_amaranth_soc_runs_its_program():
