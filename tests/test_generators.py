@@ -109,8 +109,10 @@ def test_header_agrees_with_python(tmp_path):
             expected[f"{name}_{field.name.upper()}_BIT"] = field.offset
             expected[f"{name}_{field.name.upper()}_WIDTH"] = field.width
     header = (tmp_path / "celosia.h").read_text()
-    texts = {"CELOSIA_H", "CELOSIA_NAME", "CELOSIA_STATUS"}
-    assert set(re.findall(r"^#define (\w+)", header, re.MULTILINE)) == set(expected) | texts
+    texts = {f"CELOSIA_{spec.name.upper()}": getattr(config, spec.name) for spec in fields(config)
+             if isinstance(spec.default, str)}
+    assert all(f'#define {name} "{text}" ' in header for name, text in texts.items())
+    assert set(re.findall(r"^#define (\w+)", header, re.MULTILINE)) == {"CELOSIA_H", *expected, *texts}
     lines = "\n".join(f'  printf("{name} %ld\\n", (long){name});' for name in expected)
     source = tmp_path / "check.c"
     source.write_text(f'#include <stdio.h>\n#include "celosia.h"\nint main(void) {{\n{lines}\n  return 0;\n}}\n')
