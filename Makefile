@@ -12,7 +12,7 @@ ARGS ?=
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit cocotb bench generate lint clean
+.PHONY: help run test unit cocotb bench generate docs lint clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -33,8 +33,11 @@ bench: $(INSTALLED) ## measure everything that the README claims, into bench/res
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e ".[synth]"
 	$(BIN)/python -m bench $(ARGS)
 
-generate: $(INSTALLED) ## Verilog and C header: CONFIG=base OUTPUT=build/base
+generate: $(INSTALLED) ## Verilog, header, register map, FuseSoC core, ...: CONFIG=base OUTPUT=build/base
 	$(BIN)/celosia generate --config $(CONFIG) -o $(OUTPUT) $(ARGS)
+
+docs: $(INSTALLED) ## write docs/registers.md and docs/isa.md anew
+	$(BIN)/python -m celosia.generators.documents docs
 
 lint: $(INSTALLED) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """The parameters of one accelerator: a validated value object from which everything else is derived."""
 
+import re
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -35,7 +36,7 @@ class AcceleratorConfig:
         When a value breaks its rule. The message reads ``<name> must be <rule>, not <value>``.
     """
 
-    name: str = _parameter("custom", "", "a word of letters, digits, '-' and '_'", "name of the configuration")
+    name: str = _parameter("custom", "", "a word of ASCII letters, digits, '-' and '_'", "name of the configuration")
     status: str = _parameter("experimental", "", "'verified' or 'experimental'", "whether the regressions run it")
     target: str = _parameter(
         "generic", "", "'generic', 'ecp5' or 'xilinx'", "how PEs and memories are mapped; the results are the same")
@@ -76,7 +77,7 @@ class AcceleratorConfig:
                 raise ConfigError(f"{spec.name} must be {spec.metadata['rule']}, not {value!r}")
         if self.lanes == 0:
             object.__setattr__(self, "lanes", min(self.rows, self.cols))
-        self._check("name", self.name != "" and all(c.isalnum() or c in "-_" for c in self.name))
+        self._check("name", re.fullmatch("[A-Za-z0-9_-]+", self.name) is not None)
         self._check("status", self.status in ("verified", "experimental"))
         self._check("target", self.target in ("generic", "ecp5", "xilinx"))
         self._check("macs_per_multiplier", self.macs_per_multiplier in (1, 2))
