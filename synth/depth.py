@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from typing import Any
 
-__all__ = ["Path", "deepest_paths"]
+__all__ = ["Path", "deepest_paths", "net_names"]
 
 _CARRY = {"CARRY4", "CARRY8", "CCU2C", "ALU", "SB_CARRY"}
 _MULTIPLEXER = {"MUXF5", "MUXF6", "MUXF7", "MUXF8", "MUXF9", "PFUMX", "L6MUX21"}
@@ -59,7 +59,8 @@ def _inputs(cell: dict[str, Any], port: str, index: int) -> Iterator[int]:
             yield from (bit for bit in known if isinstance(bit, int))
 
 
-def _names(module: dict[str, Any]) -> dict[int, str]:
+def net_names(module: dict[str, Any]) -> dict[int, str]:
+    """A name for each net of a module of a netlist; one that a person gave, if there is one."""
     names: dict[int, str] = {}
     for name, net in module["netnames"].items():
         for index, bit in enumerate(net["bits"]):
@@ -81,7 +82,7 @@ def deepest_paths(netlist: dict[str, Any], top: str, count: int = 1) -> list[Pat
         Paths wanted, for each clock.
     """
     module = netlist["modules"][top]
-    cells, names = module["cells"], _names(module)
+    cells, names = module["cells"], net_names(module)
     driver, graph = {}, {}
     for cell in cells.values():
         if _is_combinational(cell):
