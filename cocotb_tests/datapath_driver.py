@@ -5,6 +5,7 @@ import random
 import cocotb
 import numpy as np
 from celosia.hdl.config import AcceleratorConfig
+from celosia.hdl.interfaces import READ_LATENCY
 from celosia.hdl.isa import FIRST_PARAMETERS, MATMUL, ROW_RECORD, SECOND_PARAMETERS, VECTOR, Function, Opcode
 from cocotb.triggers import RisingEdge
 
@@ -66,7 +67,7 @@ class DatapathDriver:
             while not dut.store__ready.value:
                 await RisingEdge(dut.clk)
             dut.store__enable.value = 0
-            for _ in range(3):
+            for _ in range(READ_LATENCY):
                 await RisingEdge(dut.clk)
             content += dut.store__data.value.to_unsigned().to_bytes(self.config.word_bytes, "little")
         return content

@@ -1,6 +1,6 @@
 """The accelerator: control plane and datapath."""
 
-from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, ResetInserter, Signal
+from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -9,6 +9,7 @@ from .config import AcceleratorConfig
 from .control import CONTROL_ADDRESS_BITS
 from .control_plane import ControlPlane
 from .datapath import Datapath
+from .resets import reset_by
 
 __all__ = ["Accelerator", "AcceleratorSignature"]
 
@@ -56,9 +57,8 @@ class Accelerator(wiring.Component):
         m.d.sync += reset.eq(0)
         m.d.comb += core.rst.eq(reset)
         control, datapath = ControlPlane(self.config), Datapath(self.config)
-        in_core = DomainRenamer("core")
-        m.submodules.control_plane = in_core(control)
-        m.submodules.datapath = in_core(ResetInserter(control.reset)(datapath))
+        m.submodules.control_plane = DomainRenamer("core")(control)
+        m.submodules.datapath = reset_by(m, "computing", control.reset)(datapath)
         connect(m, flipped(self.s_axi_ctrl), control.s_axi_ctrl)
         connect(m, flipped(self.m_axi_mem), control.m_axi_mem)
         connect(m, control.matmul, datapath.matmul)

@@ -1,6 +1,6 @@
 """Everything of the accelerator but its datapath: registers, sequencer, DMA and the memory bus."""
 
-from amaranth import Module, ResetInserter
+from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -12,6 +12,7 @@ from .dma import LoadEngine, StoreEngine
 from .interfaces import CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
 from .isa import MATMUL, VECTOR, Engine
 from .read_channel import ReadArbiter
+from .resets import reset_by
 from .sequencer import Sequencer
 from .write_channel import WriteChannel
 
@@ -24,8 +25,8 @@ class ControlPlane(wiring.Component):
     Rules
     -----
     1. ``reset`` is high for one cycle when a program starts, when it fails and at a soft reset. Everything
-       that works on instructions, in here and in the datapath, must be reset by it: no ``finished`` may
-       follow it.
+       that works on instructions, in here and in the datapath, must be reset by it, and needs no other reset: no
+       ``finished`` may follow it.
     2. The bus side of the DMA is not reset by it: bursts under way are completed, their data dropped, writes
        without byte enables (``ReadArbiter``, ``WriteChannel``).
 
@@ -70,8 +71,8 @@ class ControlPlane(wiring.Component):
         m.submodules.reads = reads = ReadArbiter(config)
         m.submodules.writes = writes = WriteChannel(config)
         load, store = LoadEngine(config), StoreEngine(config)
-        m.submodules.load = ResetInserter(sequencer.reset)(load)
-        m.submodules.store = ResetInserter(sequencer.reset)(store)
+        resettable = reset_by(m, "transfers", sequencer.reset)
+        m.submodules.load, m.submodules.store = resettable(load), resettable(store)
 
         connect(m, control.bus, flipped(self.s_axi_ctrl))
         connect_channels(m, self.m_axi_mem, reads.bus)

@@ -66,7 +66,9 @@ class _Transfers:
             engine.outside.eq(bursts.outside & self.oldest),
         ]
         m.d.sync += under_way.eq(under_way + accept - engine.instructions.finished)
-        connect(m, flipped(engine.requests), bursts.bursts)
+        m.submodules.requests = requests = Skid(BurstLayout(config))
+        connect(m, bursts.bursts, requests.input)
+        connect(m, flipped(engine.requests), requests.output)
         connect(m, bursts.window, flipped(engine.window))
 
 

@@ -62,7 +62,8 @@ class HalfUse(wiring.Component):
     def __init__(self, depth: int = 4):
         self.depth = depth
         super().__init__({
-            "start": In(1), "start_half": In(1), "finish": In(1), "owned": Out(2), "idle": Out(1), "full": Out(1)})
+            "start": In(1), "start_half": In(1), "finish": In(1), "owned": Out(2), "idle": Out(1, init=1),
+            "full": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -72,11 +73,20 @@ class HalfUse(wiring.Component):
         m.d.comb += [shifted.eq(halves), left.eq(count)]
         with m.If(self.finish):
             m.d.comb += [shifted.eq(halves >> 1), left.eq(count - 1)]
-        m.d.sync += [halves.eq(shifted), count.eq(left)]
+        m.d.sync += [halves.eq(shifted), count.eq(left), self.idle.eq((left == 0) & ~self.start),
+                     self.full.eq(left + self.start == self.depth)]
         with m.If(self.start):
             m.d.sync += [halves.bit_select(left[:exact_log2(self.depth)], 1).eq(self.start_half), count.eq(left + 1)]
-        m.d.comb += [self.idle.eq(count == 0), self.full.eq(count == self.depth)]
-        for index in range(self.depth):
-            with m.If(count > index):
-                m.d.comb += self.owned.bit_select(halves[index], 1).eq(1)
+        for half in range(2):
+            # How many there are of the half, and so whether it is owned, changes by one at most.
+            uses = Signal(range(self.depth + 1), name=f"uses_{half}")
+            more, fewer = Signal(name=f"more_{half}"), Signal(name=f"fewer_{half}")
+            m.d.comb += [
+                more.eq(self.start & (self.start_half == half)),
+                fewer.eq(self.finish & (halves[0] == half)),
+            ]
+            with m.If(more & ~fewer):
+                m.d.sync += [uses.eq(uses + 1), self.owned[half].eq(1)]
+            with m.Elif(fewer & ~more):
+                m.d.sync += [uses.eq(uses - 1), self.owned[half].eq(uses != 1)]
         return m

@@ -10,7 +10,7 @@ from .isa import Format
 __all__ = ["READ_LATENCY", "CommandSignature", "ScratchpadReadSignature", "ScratchpadWriteSignature"]
 
 #: Cycles from a granted scratchpad read to its data.
-READ_LATENCY = 3
+READ_LATENCY = 4
 
 
 class CommandSignature(wiring.Signature):
@@ -59,7 +59,8 @@ class ScratchpadWriteSignature(wiring.Signature):
     1. A write is made in each cycle in which ``enable`` and ``ready`` are both high; ``ready`` may depend on
        ``enable`` and ``address`` in the same cycle, and they must not depend on ``ready``.
     2. Of ``data``, those slices of ``lanes`` bytes are stored whose bit in ``mask`` is set.
-    3. A read granted in a later cycle returns what was written.
+    3. A read granted in a later cycle returns what was written; one granted in the same cycle or the one before
+       returns anything.
     """
 
     def __init__(self, config: AcceleratorConfig):

@@ -32,7 +32,7 @@ class IssueUnit(wiring.Component):
     1. The oldest instruction of the queue takes its semaphores, all at once, and is then offered to the
        engine until that accepts it. An engine that is still busy may thus hold semaphores for its next
        instruction.
-    2. From ``finished`` of an engine to ``valid`` of the instruction that waits for its signal: three cycles.
+    2. From ``finished`` of an engine to ``valid`` of the instruction that waits for its signal: four cycles.
     3. At most ``UNDER_WAY + 1`` instructions are accepted and not finished.
     4. An engine raises ``finished`` once for each instruction, not before the third cycle after it accepted
        it.
@@ -108,7 +108,7 @@ class IssueUnit(wiring.Component):
             self.semaphores.request.eq(fifo.r_rdy & ~claimed & under_way.w_rdy & self.enable),
             self.semaphores.wanted.eq(head.instruction.wait),
             command.p.eq(head.instruction),
-            command.valid.eq(claimed | self.semaphores.grant),
+            command.valid.eq(claimed),
             transfer.eq(command.valid & command.ready),
             fifo.r_en.eq(transfer),
             self.head.eq(head.address),
@@ -122,10 +122,15 @@ class IssueUnit(wiring.Component):
             self.busy.eq(under_way.level != 0),
             self.waiting.eq(self.semaphores.blocked & ~self.busy),
         ]
-        m.d.sync += [claimed.eq(command.valid & ~command.ready), self.ended.eq(self.engine.finished)]
+        m.d.sync += self.ended.eq(self.engine.finished)
+        with m.If(self.semaphores.grant):
+            m.d.sync += claimed.eq(1)
+        with m.Elif(transfer):
+            m.d.sync += claimed.eq(0)
         ended = Signal(UnderWayLayout(config), reset_less=True)
         with m.If(self.engine.finished):
             m.d.sync += ended.eq(self.oldest)
+        m.d.comb += self.semaphores.gives.eq(self.ended)
         with m.If(self.ended):
             m.d.comb += self.semaphores.given.eq(ended.signal)
         with m.If(self.ended & ~self.hold):

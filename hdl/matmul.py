@@ -12,8 +12,9 @@ from .delay import DelayLine
 from .halves import HalfClaimSignature, HalfUse
 from .interfaces import READ_LATENCY, CommandSignature, ScratchpadReadSignature
 from .isa import MATMUL
+from .skid import Skid
 
-__all__ = ["AccumulateStage", "ActivationFeeder", "MatmulEngine", "RowTag", "WeightFeeder"]
+__all__ = ["AccumulateStage", "ActivationFeeder", "MatmulEngine", "RowRequest", "RowTag", "WeightFeeder"]
 
 
 #: Fewest cycles between two reads of an accumulator word: the second finds what the first has added.
@@ -26,6 +27,13 @@ class RowTag(data.Struct):
     address: 16
     add: 1
     last: 1
+
+
+class RowRequest(data.StructLayout):
+    """A row of A that the scratchpad is asked for: the ``first`` of its tile, ``unsigned``, and its ``tag``."""
+
+    def __init__(self, config: AcceleratorConfig):
+        super().__init__({"address": range(config.scratchpad_words), "first": 1, "unsigned": 1, "tag": RowTag})
 
 
 class WeightFeeder(wiring.Component):
@@ -100,10 +108,11 @@ class WeightFeeder(wiring.Component):
         m.d.comb += [
             self.port.enable.eq(active & ~setup & ~complete),
             self.port.address.eq(address),
-            self.tile_ready.eq(complete | (self.port.enable & (column <= 1))),
         ]
         with m.If(self.port.enable):
             m.d.sync += [column.eq(column - 1), address.eq(address - instruction.b_stride)]
+            with m.If(column == 2):
+                m.d.sync += self.tile_ready.eq(1)
             with m.If(column == 0):
                 m.d.sync += [complete.eq(~self.swapped), k.eq(k - 1), tile_start.eq(tile_start + 1),
                              address.eq(tile_start + 1)]
@@ -116,6 +125,8 @@ class WeightFeeder(wiring.Component):
                         m.d.sync += active.eq(0)
         with m.Elif(self.swapped):
             m.d.sync += complete.eq(0)
+        with m.If(self.swapped):
+            m.d.sync += self.tile_ready.eq(0)
 
         # Rule 1 of the array: step i shifts the columns 0 to i.
         valid = Signal(READ_LATENCY)
@@ -180,58 +191,59 @@ class ActivationFeeder(wiring.Component):
         instruction = Signal(MATMUL.layout, reset_less=True)
         payload = self.following.payload
 
-        # The half: claimed with the last row of the instruction before, or as soon as it can be had after that.
+        # The half: claimed with the instruction, or as soon as it can be had after that.
         half_bit = exact_log2(self.config.half_words)
         waiting, accept, claimed = Signal(), Signal(), Signal()
-        last_tile = Signal()
         m.d.comb += [
             waiting.eq(active & ~started),
-            self.half.eq(Mux(waiting, instruction.accumulator[half_bit], payload.accumulator[half_bit])),
-            self.request.eq(waiting | (self.following.valid & (~active | last_tile))),
+            self.half.eq(Mux(active, instruction.accumulator[half_bit], payload.accumulator[half_bit])),
+            self.request.eq(waiting | accept),
             claimed.eq(self.grant & ~self.stall),
-            accept.eq(self.following.valid & self.following.ready),
-            self.start.eq((waiting | accept) & claimed),
+            self.following.ready.eq(~active),
+            accept.eq(self.following.valid & ~active),
+            self.start.eq(self.request & claimed),
         ]
         with m.If(waiting & claimed):
             m.d.sync += started.eq(1)
 
-        # The row that the scratchpad is asked for.
-        asked_first = Signal()  # of its tile
+        # The rows that the scratchpad is asked for.
+        m.submodules.requests = requests = Skid(RowRequest(self.config))
+        ask = requests.output.payload
         m.d.comb += [
+            self.port.enable.eq(requests.output.valid),
+            self.port.address.eq(ask.address),
             self.row.eq(self.port.enable & self.port.ready),
-            self.swapped.eq(self.row & asked_first),
+            requests.output.ready.eq(self.port.ready),
+            self.swapped.eq(self.row & ask.first),
+            self.tag.eq(ask.tag),
+            self.unsigned.eq(ask.unsigned),
         ]
 
-        # The row after that.
+        # The next row.
         address, tile_start = Signal(16), Signal(16)
         accumulator, column_start = Signal(16), Signal(16)
         row, k, n = Signal(16), Signal(16), Signal(16)  # left after this one
-        first_row, last_row, few_rows, add, tile_taken = (
-            Signal(name=name) for name in ("first_row", "last_row", "few_rows", "add", "tile_taken"))
-        since_tile = Signal(range(ACCUMULATE_SPACING))
-        adds, last, tile, next_row, advance, step = (
-            Signal(name=name) for name in ("adds", "last", "tile", "next_row", "advance", "step"))
+        first_row, last_row, last_tile, few_rows, add, tile_taken = (Signal(name=name) for name in (
+            "first_row", "last_row", "last_tile", "few_rows", "add", "tile_taken"))
+        since_tile, settled = Signal(range(ACCUMULATE_SPACING)), Signal(init=1)
+        last, tile, step = Signal(), Signal(), Signal()
+        new = requests.input.payload
         m.d.comb += [
-            adds.eq(add | instruction.accumulate),
             last.eq(last_row & last_tile),
-            tile.eq(self.tile_ready & ~tile_taken & ((since_tile == 0) | ~adds)),
-            next_row.eq(active & started & (~first_row | tile)),
-            advance.eq(~self.port.enable | self.port.ready),
-            step.eq(next_row & advance),
-            self.following.ready.eq(~active | (step & last)),
+            tile.eq(self.tile_ready & ~tile_taken & (settled | ~add)),
+            requests.input.valid.eq(active & started & (~first_row | tile)),
+            step.eq(requests.input.valid & requests.input.ready),
+            new.address.eq(address), new.first.eq(first_row), new.unsigned.eq(instruction.a_unsigned),
+            new.tag.address.eq(accumulator), new.tag.add.eq(add), new.tag.last.eq(last),
             self.waits_for_tile.eq(active & started & first_row & ~tile),
             self.conflict.eq((self.port.enable & ~self.port.ready) | waiting),
         ]
         with m.If(self.swapped):
             m.d.sync += tile_taken.eq(0)
-        with m.If(advance):
-            m.d.sync += self.port.enable.eq(next_row)
-            with m.If(since_tile != 0):
-                m.d.sync += since_tile.eq(since_tile - 1)
+        with m.If((since_tile != 0) & ~requests.output.valid):
+            m.d.sync += [since_tile.eq(since_tile - 1), settled.eq(since_tile == 1)]
         with m.If(step):
             m.d.sync += [
-                self.port.address.eq(address), asked_first.eq(first_row), self.unsigned.eq(instruction.a_unsigned),
-                self.tag.address.eq(accumulator), self.tag.add.eq(adds), self.tag.last.eq(last),
                 first_row.eq(0), row.eq(row - 1), last_row.eq(row == 1), address.eq(address + instruction.a_stride),
                 accumulator.eq(accumulator + 1),
             ]
@@ -244,10 +256,10 @@ class ActivationFeeder(wiring.Component):
                     tile_start.eq(tile_start + 1), address.eq(tile_start + 1), accumulator.eq(column_start),
                 ]
                 with m.If(last | few_rows):
-                    m.d.sync += since_tile.eq(ACCUMULATE_SPACING - 1)
+                    m.d.sync += [since_tile.eq(ACCUMULATE_SPACING - 1), settled.eq(0)]
                 with m.If(k == 0):
                     m.d.sync += [
-                        k.eq(instruction.k_tiles - 1), n.eq(n - 1), add.eq(0),
+                        k.eq(instruction.k_tiles - 1), n.eq(n - 1), add.eq(instruction.accumulate),
                         last_tile.eq((instruction.k_tiles == 1) & (n == 1)),
                         tile_start.eq(instruction.a), address.eq(instruction.a),
                         column_start.eq(column_start + instruction.accumulator_stride),
@@ -257,7 +269,7 @@ class ActivationFeeder(wiring.Component):
                         m.d.sync += active.eq(0)
         with m.If(accept):
             m.d.sync += [
-                active.eq(1), started.eq(claimed), first_row.eq(1), add.eq(0), instruction.eq(payload),
+                active.eq(1), started.eq(claimed), first_row.eq(1), add.eq(payload.accumulate), instruction.eq(payload),
                 address.eq(payload.a), tile_start.eq(payload.a), accumulator.eq(payload.accumulator),
                 column_start.eq(payload.accumulator), row.eq(payload.m - 1), k.eq(payload.k_tiles - 1),
                 n.eq(payload.n_tiles - 1), last_row.eq(payload.m == 1), few_rows.eq(payload.m < ACCUMULATE_SPACING),

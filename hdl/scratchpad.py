@@ -63,13 +63,16 @@ class Scratchpad(wiring.Component):
             memory = m.submodules[f"bank_{bank}"] = Ram(
                 word_bits, config.bank_words, slices=config.rows // config.lanes)
 
+            # The register before the memory.
             requests = wants(readers, bank, READERS)
-            m.d.comb += memory.read_enable.eq(Cat(requests).any())
+            reads, address = Signal(name=f"reads_{bank}"), Signal(offset_bits, name=f"address_{bank}", reset_less=True)
+            m.d.sync += reads.eq(Cat(requests).any())
             with m.If(requests[0]):
-                m.d.comb += memory.read_address.eq(readers[0].address)
+                m.d.sync += address.eq(readers[0].address)
             for index in range(1, len(readers)):
                 with m.Elif(requests[index]):
-                    m.d.comb += memory.read_address.eq(readers[index].address)
+                    m.d.sync += address.eq(readers[index].address)
+            m.d.comb += [memory.read_enable.eq(reads), memory.read_address.eq(address)]
 
             requests = wants(writers, bank, WRITERS)
             urgent = requests[0]

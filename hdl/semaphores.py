@@ -20,8 +20,8 @@ class SemaphoreSignature(wiring.Signature):
         The semaphores in ``wanted`` have been taken in this cycle.
     blocked : 1 bit
         One of them is zero.
-    given : a bit a semaphore
-        To be incremented in this cycle.
+    gives : 1 bit, given : a bit a semaphore
+        To be incremented in this cycle; none unless ``gives``.
     """
 
     def __init__(self) -> None:
@@ -30,6 +30,7 @@ class SemaphoreSignature(wiring.Signature):
             "wanted": Out(SEMAPHORES),
             "grant": In(1),
             "blocked": In(1),
+            "gives": Out(1),
             "given": Out(SEMAPHORES),
         })
 
@@ -88,7 +89,7 @@ class Semaphores(wiring.Component):
         # Counting. The changes are looked up: from -1 to the number of engines.
         m.d.comb += taken.eq(_any_of(port.wanted & port.grant.replicate(SEMAPHORES) for port in ports))
         m.d.sync += self.overflow.eq(0)
-        with m.If(_any_of(port.given for port in ports).any() | free.any()):
+        with m.If(Cat(port.gives for port in ports).any() | free.any()):
             for i, count in enumerate(counts):
                 index = Cat(*(port.given[i] for port in ports), taken[i])
                 total = Signal(SEMAPHORE_BITS + 2, name=f"total_{i}")

@@ -1,7 +1,7 @@
 """Runs a program: fetch, check, dispatch to the engines' queues, start and order them, and stop on any
 fault."""
 
-from amaranth import Cat, Module, Mux, ResetInserter, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -15,6 +15,7 @@ from .isa import Engine
 from .issue import IssueUnit
 from .read_channel import BeatLayout
 from .registers import ErrorCause
+from .resets import reset_by
 from .semaphores import Semaphores
 
 __all__ = ["Sequencer"]
@@ -37,7 +38,8 @@ class Sequencer(wiring.Component):
        oldest under way of the first engine that has one, else the one that waits in the first queue, else the
        one to be fetched.
     5. ``soft_reset`` clears the status and pulses ``reset``, whatever goes on.
-    6. ``reset`` is a register, high for one cycle; what it resets may start again in the cycle after.
+    6. ``reset`` is a register, high for one cycle, and during the reset of the whole; what it resets needs no other
+       reset, and may start again in the cycle after.
 
     Members
     -------
@@ -69,7 +71,7 @@ class Sequencer(wiring.Component):
             "window": In(WindowSignature()),
             "watchdog": In(32),
             "status": Out(StatusSignature()),
-            "reset": Out(1),
+            "reset": Out(1, init=1),
             "clear": Out(1),
             "fetch_requests": Out(stream.Signature(BurstLayout(config))),
             "fetch_data": In(stream.Signature(BeatLayout(config))),
@@ -89,7 +91,7 @@ class Sequencer(wiring.Component):
         config, status = self._config, self.status
         fetch, decoder, semaphores = Fetch(config), Decoder(config), Semaphores()
         units = {engine: IssueUnit(config, format) for engine, format in ENGINE_FORMATS.items()}
-        resettable = ResetInserter(self.reset)
+        resettable = reset_by(m, "units", self.reset)
         m.submodules.fetch = resettable(fetch)
         m.submodules.decoder = resettable(decoder)
         m.submodules.semaphores = resettable(semaphores)

@@ -31,6 +31,8 @@ class Skid(wiring.Component):
             ]
             with m.If(spare_valid):
                 m.d.sync += self.output.payload.eq(spare)
-        with m.Elif(self.input.valid & self.input.ready):
-            m.d.sync += [spare.eq(self.input.payload), spare_valid.eq(1)]
+        with m.Elif(self.input.valid):
+            m.d.sync += spare_valid.eq(1)
+        with m.If(self.input.ready):  # a copy that is not needed does no harm
+            m.d.sync += spare.eq(self.input.payload)
         return m

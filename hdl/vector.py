@@ -5,15 +5,16 @@ Stages, counted from the issue of a beat (0):
 =========  ====================================================================================
 stage      what is visible
 =========  ====================================================================================
-3          accumulators, residual operand, row entry, first parameters
+3          accumulators, row entry, first parameters
+4          residual operand
 9          result of the first scale
 14         GELU, softmax numerator
 15         operand of the second scale
 20         result of the second scale
-21         the result, written to scratchpad or accumulators
-22 + L     sums and maxima over the lanes (L = log2 lanes)
-23 + L     row totals
-40 + L     row table entry, written
+22         the result, written to scratchpad or accumulators
+23 + L     sums and maxima over the lanes (L = log2 lanes)
+24 + L     row totals
+41 + L     row table entry, written
 =========  ====================================================================================
 
 The pipeline never stalls: a beat is issued when everything it needs has been granted.
@@ -27,7 +28,7 @@ from .accumulators import AccumulatorPortSignature
 from .config import AcceleratorConfig
 from .delay import DelayLine
 from .halves import HalfClaimSignature, HalfUse
-from .interfaces import CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
+from .interfaces import READ_LATENCY, CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
 from .isa import FIRST_PARAMETERS, SECOND_PARAMETERS, VECTOR, Function
 from .ram import Ram
 from .row_statistics import RowStatistics, Tree, tree_latency
@@ -155,7 +156,7 @@ class VectorEngine(wiring.Component):
         bits = 8 * self.config.lanes
         words = [self.residual.data.word_select(index, bits) for index in range(self.config.rows // self.config.lanes)]
         residual = chosen(words, part)
-        for stage in range(OPERANDS, CURVED):
+        for stage in range(READ_LATENCY, CURVED):
             register = Signal(bits, name=f"residual_{stage + 1}", reset_less=True)
             with m.If(stages.valid[stage] & stages.is_(stage, Function.RESIDUAL)):
                 m.d.sync += register.eq(residual)
@@ -173,7 +174,7 @@ class VectorEngine(wiring.Component):
             return value
 
         slice_ = carried(issuer.beat.slice, OPERANDS - 1, "slice")
-        residual = self._residual(m, stages, carried(issuer.beat.part, OPERANDS, "part"))
+        residual = self._residual(m, stages, carried(issuer.beat.part, READ_LATENCY, "part"))
 
         def records(form, words):
             return data.View(data.ArrayLayout(form.layout, config.lanes), words[:8 * form.size * config.lanes])

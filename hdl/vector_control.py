@@ -10,6 +10,7 @@ from .functions import any_of
 from .interfaces import READ_LATENCY, ScratchpadReadSignature
 from .isa import VECTOR, Function
 from .row_unit import RowEntry
+from .skid import Skid
 
 __all__ = ["GROUP_SPACING", "Beat", "BeatIssuer", "ParameterFeeder"]
 
@@ -204,6 +205,10 @@ class BeatIssuer(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
+        self._layout = data.StructLayout({
+            "beat": Beat, "residual": range(config.scratchpad_words), "reads_residual": 1,
+            "function": VECTOR.layout["function"].shape, "first_of_group": 1, "in_first_group": 1,
+            "in_last_group": 1, "last": 1})
         super().__init__({
             "following": In(stream.Signature(VECTOR.layout)),
             "armed": In(1),
@@ -252,15 +257,20 @@ class BeatIssuer(wiring.Component):
         with m.If(self.start):
             m.d.sync += started.eq(1)
 
-        # The beat that waits for its residual operand, if it has one.
-        held, held_reads_residual = Signal(), Signal()
+        # The beats that wait for their residual operands, if they have any.
+        m.submodules.beats = beats = Skid(self._layout)
+        held = beats.output.payload
         m.d.comb += [
-            self.residual.enable.eq(held & held_reads_residual),
-            self.issue.eq(held & (~held_reads_residual | self.residual.ready)),
+            self.residual.enable.eq(beats.output.valid & held.reads_residual),
+            self.residual.address.eq(held.residual),
+            beats.output.ready.eq(~held.reads_residual | self.residual.ready),
+            self.issue.eq(beats.output.valid & beats.output.ready),
             self.conflict.eq((waiting & drained) | (self.residual.enable & ~self.residual.ready)),
+            *(getattr(self, name).eq(held[name]) for name in (
+                "beat", "function", "first_of_group", "in_first_group", "in_last_group", "last")),
         ]
 
-        # The beat after that.
+        # The next beat.
         row, group = Signal(16), Signal(16)  # left after this one
         spacing, group_spacing = Signal(range(GROUP_SPACING)), Signal(range(GROUP_SPACING))
         group_accumulator, group_destination, group_residual = Signal(16), Signal(16), Signal(16)
@@ -269,25 +279,21 @@ class BeatIssuer(wiring.Component):
         index = Signal(16)
         first_of_group, in_first_group, last_row, last_group = (
             Signal(name=name) for name in ("first_of_group", "in_first_group", "last_row", "last_group"))
-        next_beat, advance, step = Signal(), Signal(), Signal()
+        new, step = beats.input.payload, Signal()
         m.d.comb += [
-            next_beat.eq(active & started & (spacing == 0) & (~first_of_group | self.armed)),
-            advance.eq(~held | self.issue),
-            step.eq(next_beat & advance),
+            beats.input.valid.eq(active & started & (spacing == 0) & (~first_of_group | self.armed)),
+            step.eq(beats.input.valid & beats.input.ready),
             self.taken.eq(step & first_of_group),
+            new.beat.accumulator.eq(accumulator), new.beat.slice.eq(slice_), new.beat.destination.eq(destination),
+            new.beat.part.eq(part), new.beat.row.eq(index), new.residual.eq(residual),
+            new.reads_residual.eq(reads_residual), new.function.eq(instruction.function),
+            new.first_of_group.eq(first_of_group), new.in_first_group.eq(in_first_group),
+            new.in_last_group.eq(last_group), new.last.eq(last_row & last_group),
         ]
-        with m.If(advance):
-            m.d.sync += held.eq(next_beat)
-            with m.If(spacing != 0):
-                m.d.sync += spacing.eq(spacing - 1)
+        with m.If((spacing != 0) & ~beats.output.valid):
+            m.d.sync += spacing.eq(spacing - 1)
         with m.If(step):
             m.d.sync += [
-                self.beat.accumulator.eq(accumulator), self.beat.slice.eq(slice_),
-                self.beat.destination.eq(destination), self.beat.part.eq(part), self.beat.row.eq(index),
-                self.residual.address.eq(residual), held_reads_residual.eq(reads_residual),
-                self.function.eq(instruction.function), self.first_of_group.eq(first_of_group),
-                self.in_first_group.eq(in_first_group), self.in_last_group.eq(last_group),
-                self.last.eq(last_row & last_group),
                 first_of_group.eq(0), row.eq(row - 1), last_row.eq(row == 1), index.eq(index + 1),
                 accumulator.eq(accumulator + 1),
                 destination.eq(destination + instruction.destination_stride),
@@ -316,7 +322,7 @@ class BeatIssuer(wiring.Component):
                     m.d.sync += active.eq(0)
 
         payload = self.following.payload
-        m.d.comb += self.following.ready.eq(~active | (step & last_row & last_group))
+        m.d.comb += self.following.ready.eq(~active)
         with m.If(self.following.valid & self.following.ready):
             m.d.sync += [
                 active.eq(1), started.eq(0), instruction.eq(payload), first_of_group.eq(1),

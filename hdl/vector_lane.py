@@ -171,20 +171,19 @@ class Lane:
 
     def _finish(self, rescaled, bypass):
         m, stages = self._m, self._stages
-        residual = stages.is_(RESCALED, Function.RESIDUAL)
-        exponential = stages.is_(RESCALED, Function.EXPONENTIAL)
-        total = Signal(signed(19), name=f"total_{self._lane}")
         addend = Signal(signed(18), name=f"addend_{self._lane}")
-        with m.If(residual):
+        with m.If(stages.is_(RESCALED, Function.RESIDUAL)):
             m.d.comb += addend.eq(bypass)
-        with m.Elif(~(exponential | stages.is_(RESCALED, Function.ROW_REQUANTISE))):
+        with m.Elif(~stages.is_(RESCALED, Function.EXPONENTIAL, Function.ROW_REQUANTISE)):
             m.d.comb += addend.eq(self._zero_point)
-        m.d.comb += total.eq(Mux(stages.has(RESCALED, "second_scale"), rescaled, bypass) + addend)
-        self.result = self._register(signed(16), "result")
+        total = self._register(signed(19), "total")
         with m.If(stages.valid[RESCALED]):
-            with m.If(residual):
+            m.d.sync += total.eq(Mux(stages.has(RESCALED, "second_scale"), rescaled, bypass) + addend)
+        self.result = self._register(signed(16), "result")
+        with m.If(stages.valid[RESULT - 1]):
+            with m.If(stages.is_(RESULT - 1, Function.RESIDUAL)):
                 m.d.sync += self.result.eq(saturated(total, 16))
-            with m.Elif(exponential):
+            with m.Elif(stages.is_(RESULT - 1, Function.EXPONENTIAL)):
                 m.d.sync += self.result.eq(total)
             with m.Else():
                 m.d.sync += self.result.eq(saturated(total, 8))

@@ -1,0 +1,20 @@
+"""Parts that have a reset of their own."""
+
+from typing import Any
+
+from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module
+
+__all__ = ["reset_by"]
+
+
+def reset_by(m: Module, name: str, reset: Any) -> DomainRenamer:
+    """What makes a component run on the clock of ``sync`` and be reset by ``reset`` alone, inside module ``m``: its
+    domain is called ``name``.
+
+    ``reset`` must be a register, which is high while ``sync`` is reset: a reset that is worked out on the way to
+    thousands of registers would be the slowest path.
+    """
+    domain = ClockDomain(name, local=True)
+    m.domains += domain
+    m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(reset)]
+    return DomainRenamer(name)
