@@ -1,6 +1,6 @@
 """On-chip memory behind AXI4."""
 
-from amaranth import Array, Cat, Module, Mux, Signal
+from amaranth import Array, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory
@@ -101,14 +101,16 @@ class AxiMemory(wiring.Component):
         start, step = Signal(name="write_start"), Signal(name="write_step")
         failed = Signal(Response, reset_less=True)
         legal, inside, bank, offset, last = self._burst(m, "aw", start, step)
-        # One register before the memories.
+        # A register before each bank, so that no net leads to them all.
         enable = Signal(len(bus.wstrb), name="write_enable")
-        m.d.sync += enable.eq(0)
-        target = Signal.like(bank, name="write_bank", reset_less=True)
-        address = Signal.like(offset, name="write_address", reset_less=True)
-        word = Signal.like(bus.wdata, name="write_word", reset_less=True)
         for index, port in enumerate(ports):
-            m.d.comb += [port.addr.eq(address), port.data.eq(word), port.en.eq(Mux(target == index, enable, 0))]
+            strobe, address, word = (
+                Signal.like(value, name=f"write_{name}_{index}", reset_less=True)
+                for name, value in (("strobe", port.en), ("address", port.addr), ("word", port.data)))
+            m.d.sync += strobe.eq(0)
+            with m.If(bank == index):
+                m.d.sync += [strobe.eq(enable), address.eq(offset), word.eq(bus.wdata)]
+            m.d.comb += [port.en.eq(strobe), port.addr.eq(address), port.data.eq(word)]
 
         with m.FSM(name="write"):
             with m.State("address"):
@@ -118,14 +120,13 @@ class AxiMemory(wiring.Component):
                     m.next = "data"
             with m.State("data"):
                 m.d.comb += [bus.wready.eq(1), step.eq(bus.wvalid)]
-                m.d.sync += [target.eq(bank), address.eq(offset), word.eq(bus.wdata)]
                 with m.If(bus.wvalid):
                     with m.If(~legal):
                         m.d.sync += failed.eq(Response.SLVERR)
                     with m.Elif(~inside):
                         m.d.sync += failed.eq(Response.DECERR)
                     with m.Else():
-                        m.d.sync += enable.eq(bus.wstrb)
+                        m.d.comb += enable.eq(bus.wstrb)
                     with m.If(last):
                         m.next = "response"
             with m.State("response"):
@@ -152,19 +153,24 @@ class AxiMemory(wiring.Component):
                     m.next = "address"
         m.d.sync += room.eq(room - step + (bus.rvalid & bus.rready))
 
-        # Three stages: the memory, a register behind each bank, the choice of a bank.
-        stages = [data.StructLayout({"valid": 1, "resp": Response, "last": 1, "bank": len(bank)})] * 2
-        asked, found = (Signal(layout, name=name) for layout, name in zip(stages, ("asked", "found"), strict=True))
+        # Four stages: a register before each bank, the memory, a register behind each bank, the choice of a bank.
+        stage = data.StructLayout({"valid": 1, "resp": Response, "last": 1, "bank": len(bank)})
+        asked, read, found = (Signal(stage, name=name) for name in ("asked", "read", "found"))
         words = []
         for index, port in enumerate(ports):
+            address = Signal.like(port.addr, name=f"read_address_{index}", reset_less=True)
+            enable = Signal(name=f"read_enable_{index}")
             word = Signal(len(bus.rdata), name=f"word_{index}", reset_less=True)
-            m.d.comb += [port.addr.eq(offset), port.en.eq(step & (bank == index))]
-            m.d.sync += word.eq(port.data)
+            m.d.sync += [enable.eq(step & (bank == index)), word.eq(port.data)]
+            with m.If(bank == index):
+                m.d.sync += address.eq(offset)
+            m.d.comb += [port.addr.eq(address), port.en.eq(enable)]
             words.append(word)
         m.d.sync += [
             asked.valid.eq(step), asked.bank.eq(bank), asked.last.eq(last),
             asked.resp.eq(Mux(~legal, Response.SLVERR, Mux(inside, Response.OKAY, Response.DECERR))),
-            found.eq(asked),
+            read.eq(asked),
+            found.eq(read),
         ]
         chosen, chosen_valid = Signal(beats, reset_less=True), Signal()
         m.d.sync += [
@@ -173,7 +179,7 @@ class AxiMemory(wiring.Component):
         ]
         beat = Signal(beats)
         m.d.comb += [
-            fifo.w_en.eq(chosen_valid), fifo.w_data.eq(Cat(chosen.as_value())),
+            fifo.w_en.eq(chosen_valid), fifo.w_data.eq(chosen),
             beat.as_value().eq(fifo.r_data), fifo.r_en.eq(bus.rready), bus.rvalid.eq(fifo.r_rdy),
             bus.rdata.eq(beat.data), bus.rresp.eq(beat.resp), bus.rlast.eq(beat.last),
         ]
