@@ -7,12 +7,13 @@ INSTALLED := $(VENV)/.installed
 CONFIG ?= base
 TEXT ?= A celosia is a flower of the amaranth family.
 OUTPUT ?= build/$(CONFIG)
+PART ?= LFE5U-85F
 ARGS ?=
 
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit cocotb bench generate lint clean
+.PHONY: help run test unit cocotb bench generate synth docs lint clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -30,11 +31,17 @@ cocotb: $(INSTALLED) ## the cocotb testbenches; WAVES=1 records waves in build/w
 	$(BIN)/pytest -n 2 -q cocotb_tests $(ARGS)
 
 bench: $(INSTALLED) ## measure everything that the README claims, into bench/results.json
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e ".[synth]"
 	$(BIN)/python -m bench $(ARGS)
 
-generate: $(INSTALLED) ## Verilog and C header: CONFIG=base OUTPUT=build/base
+generate: $(INSTALLED) ## Verilog, header, register map, FuseSoC core, ...: CONFIG=base OUTPUT=build/base
 	$(BIN)/celosia generate --config $(CONFIG) -o $(OUTPUT) $(ARGS)
+
+synth: $(INSTALLED) ## resources, and timing on ECP5: CONFIG=small PART=LFE5U-85F|ultrascale+|... ARGS="--set lanes=4"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e ".[synth]"
+	$(BIN)/python -m celosia.synth --config $(CONFIG) --part $(PART) --results bench/synth.json $(ARGS)
+
+docs: $(INSTALLED) ## write docs/registers.md and docs/isa.md anew
+	$(BIN)/python -m celosia.generators.documents docs
 
 lint: $(INSTALLED) ## ruff and mypy
 	$(BIN)/ruff check .

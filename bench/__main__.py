@@ -13,7 +13,6 @@ from .fidelity import TARGETS, measure_fidelity
 from .fresh import measure_fresh_clone
 from .layers import measure_equality, measure_roofline, measure_speed
 from .results import Result, save
-from .synthesis import measure_synthesis
 
 
 def fidelity(model, encoder) -> list[Result]:
@@ -25,7 +24,6 @@ def fidelity(model, encoder) -> list[Result]:
 
 
 PARTS = {"roofline": measure_roofline, "equality": measure_equality, "speed": measure_speed, "fidelity": fidelity,
-         "synthesis": lambda model, encoder: measure_synthesis(),
          "fresh": lambda model, encoder: measure_fresh_clone()}
 
 

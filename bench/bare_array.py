@@ -4,8 +4,7 @@ import time
 
 import numpy as np
 from amaranth import Cat, Module, Signal
-from amaranth.back import verilog
-from celosia.generators.tidy import tidy
+from celosia.generators.verilog import convert
 from celosia.hdl.accelerator import Accelerator
 from celosia.hdl.array import SystolicArray
 from celosia.hdl.axi import flat_ports
@@ -43,7 +42,7 @@ class BareArray(Accelerator):
 def bare_array_rate(config: AcceleratorConfig, compiler: str = "g++", seconds: float = 2.0) -> float:
     """Simulated cycles per CPU second of the array of ``config`` alone."""
     design = BareArray(config)
-    text = tidy(verilog.convert(design, name="bare", ports=flat_ports(design), emit_src=False))
+    text = convert(design, name="bare", ports=flat_ports(design))
     memory = np.zeros(4096, np.uint8)
     with Simulation(compile_model(text, top="bare", compiler=compiler), memory) as simulation:
         simulation.reset()

@@ -21,15 +21,16 @@ from celosia.firmware.driver import AcceleratorError
 from celosia.firmware.model import EncoderModel, ModelError, find_default_model
 from celosia.firmware.transport import TransportError
 from celosia.generators.configurations import configuration, configuration_names
-from celosia.generators.header import to_header
-from celosia.generators.verilog import TOP
+from celosia.generators.constraints import DEFAULT_MHZ, check_frequency
+from celosia.generators.documents import GENERATED
+from celosia.generators.files import file_names, files_of
 from celosia.hdl.config import AcceleratorConfig, ConfigError
 from celosia.runner import RunReport, run_texts
 from celosia.session import cached_verilog, connect, quantise, simulate
 from celosia.sim.cache import CacheError
 from celosia.sim.verilator import Toolchain, ToolError
 from celosia.synth.boards import BOARDS, BoardBuild, BoardError, BoardOptions, build_board
-from celosia.synth.resources import SynthesisError
+from celosia.synth.tools import SynthesisError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -41,9 +42,6 @@ app = typer.Typer(help="Integer-only Transformer encoder accelerators: generate 
 # A table that is cut to the 80 columns that a pipe is taken for is of no use.
 _out = Console(width=None if sys.stdout.isatty() else 120)
 _err = Console(stderr=True)
-
-#: What `generate` writes.
-_GENERATED = (f"{TOP}.v", f"{TOP}.h", "configuration.toml")
 
 _BAD_INPUT = (AcceleratorError, BoardError, CacheError, CompileError, ConfigError, ModelError, SynthesisError,
               ToolError, TransportError)
@@ -103,6 +101,15 @@ def _write_json(path: Path | None, data: Any) -> None:
 def _check_json(path: Path | None) -> None:
     if path is not None:
         _check_target(path)
+
+
+def _check_generated(path: Path) -> None:
+    """Refuse to replace a folder, or a page that somebody else wrote."""
+    if path.is_dir():
+        raise InputError(f"the output {str(path)!r} must name a file, not a folder")
+    if path.suffix == ".md" and path.is_file() and GENERATED.encode() not in path.read_bytes():
+        raise InputError(f"the page {str(path)!r} must be one that Celosia generated, to be replaced: choose another "
+                         "folder")
 
 
 @contextmanager
@@ -225,21 +232,22 @@ def generate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; made if it is not there.")],
     config: ConfigOption = "base",
     settings: SetOption = None,
+    frequency: Annotated[float, typer.Option(help="MHz that the timing constraints ask for.")] = DEFAULT_MHZ,
 ) -> None:
-    """Write the Verilog and the C header of a configuration."""
+    """Write the Verilog of a configuration, and what hosts and tools need to use it."""
     hardware = configuration(config, settings or ())
+    check_frequency(frequency)
     if output.exists() and not output.is_dir():
         raise InputError(f"the output {str(output)!r} must be a folder")
-    for name in _GENERATED:
-        if (output / name).is_dir():
-            raise InputError(f"the output {str(output / name)!r} must name a file, not a folder")
+    for name in file_names(hardware):
+        _check_generated(output / name)
     with _err.status(f"generating {hardware.name}"):
-        texts = cached_verilog(hardware), to_header(hardware), hardware.to_toml()
+        texts = files_of(hardware, cached_verilog(hardware), mhz=frequency)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"the folder {str(output)!r} can't be made: {error.strerror}") from error
-    for name, text in zip(_GENERATED, texts, strict=True):
+    for name, text in texts.items():
         _write(output / name, text)
         _out.print(f"{output / name}: {len(text):,} bytes", highlight=False, soft_wrap=True)
 

@@ -13,7 +13,7 @@ from celosia.firmware.sentences import calibration_sentences
 from celosia.firmware.store import load_or_quantise
 from celosia.firmware.transport import SimulatedTransport
 from celosia.generators.configurations import configuration
-from celosia.generators.verilog import TOP, to_verilog
+from celosia.generators.verilog import TOP, simulation_models, to_verilog
 from celosia.hdl.config import AcceleratorConfig
 from celosia.sim.build import Waves, compile_model
 from celosia.sim.cache import cache_root, cached_folder, content_key
@@ -77,7 +77,8 @@ def simulate(
         config = configuration(config)
     if on_stage is not None:
         on_stage("generating Verilog")
-    library = compile_model(cached_verilog(config), top=TOP, compiler=compiler, waves=waves, on_stage=on_stage)
+    verilog = cached_verilog(config) + simulation_models(config.target)
+    library = compile_model(verilog, top=TOP, compiler=compiler, waves=waves, on_stage=on_stage)
     simulation = Simulation(library, np.zeros(_MEMORY_BYTES, np.uint8), timing=timing)
     return Accelerator(SimulatedTransport(simulation), config)
 

@@ -249,14 +249,14 @@ async def a_program_may_end_at_the_end_of_the_window(dut):
 
 
 @cocotb.test(timeout_time=2, timeout_unit="ms")
-async def a_dependent_starts_two_cycles_after_the_signal(dut):
+async def a_dependent_starts_three_cycles_after_its_operand(dut):
     """Issue rule 2."""
     bench = await Bench(dut).start()
     for _ in range(4):
         await bench.run([matmul(signal=1), vector(wait=1), END_])
         end = next(cycle for what, who, cycle, _ in bench.log if (what, who) == ("end", "matmul"))
         start = next(cycle for what, who, cycle, _ in bench.log if (what, who) == ("start", "vector"))
-        if start == end + 2:
+        if start == end + 3:
             return
     raise AssertionError(bench.log)  # the model hesitates with probability 0.3
 

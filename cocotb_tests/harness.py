@@ -90,6 +90,7 @@ def run_testbench(
     bench: str,
     top: str = "top",
     ports: Any = None,
+    target: str = "generic",
     parameters: Mapping[str, Any] | None = None,
     testcase: str | None = None,
     seed: int | None = None,
@@ -106,6 +107,8 @@ def run_testbench(
         Name of the top module.
     ports : optional
         As for ``amaranth.back.verilog.convert``; a ``wiring.Component`` needs none.
+    target : str, optional
+        As in the configuration; its vendor's cells are simulated by their models.
     parameters : mapping, optional
         What :func:`bench_parameters` returns inside the simulator; anything that JSON can carry.
     testcase : str, optional
@@ -120,10 +123,12 @@ def run_testbench(
     ToolError, CacheError
         When the design can't be compiled here.
     """
+    from celosia.generators.verilog import convert, simulation_models
     from celosia.sim.verilator import Toolchain
     from cocotb_tools.runner import get_runner
 
-    verilog = design if isinstance(design, str) else _to_verilog(design, top, ports)
+    verilog = design if isinstance(design, str) else convert(design, name=top, target=target, ports=ports)
+    verilog += simulation_models(target)
     waves = os.environ.get("WAVES", "0") not in ("", "0")
     toolchain = Toolchain.find()
     build_dir = _build(toolchain, verilog, top, waves)
@@ -161,13 +166,6 @@ def run_testbench(
     if not waves:
         shutil.rmtree(folder, ignore_errors=True)
     return BenchResult(passed, seed)
-
-
-def _to_verilog(design: Any, top: str, ports: Any) -> str:
-    from amaranth.back import verilog
-
-    # Without source locations the text, and so the compiled design, outlives an edited comment.
-    return verilog.convert(design, name=top, ports=ports, emit_src=False)
 
 
 def _build(toolchain: Any, verilog: str, top: str, waves: bool) -> Path:

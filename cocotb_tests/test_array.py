@@ -10,7 +10,10 @@ SHAPES = {"square": (4, 4), "wide": (4, 16), "tall": (16, 4)}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_array(shape):
+@pytest.mark.parametrize("target", ["generic", "ecp5", "xilinx"])
+@pytest.mark.parametrize("share", [1, 2])
+def test_array(shape, target, share):
     rows, cols = SHAPES[shape]
-    parameters = {"rows": rows, "cols": cols}
-    run_testbench(SystolicArray(AcceleratorConfig(**parameters)), bench="bench_array", parameters=parameters)
+    parameters = {"rows": rows, "cols": cols, "target": target, "macs_per_multiplier": share}
+    run_testbench(SystolicArray(AcceleratorConfig(**parameters)), bench="bench_array", target=target,
+                  parameters=parameters)

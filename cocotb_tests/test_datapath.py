@@ -14,8 +14,22 @@ SHAPES = {
 }
 
 
+TARGETS = {target: {"target": target, "macs_per_multiplier": share}
+           for target, share in [("generic", 2), ("ecp5", 1), ("xilinx", 1)]}
+
+
+def run(settings):
+    memories = {"scratchpad_kib": 32, "accumulator_kib": 16, "scratchpad_banks": 4, "row_entries": 64}
+    parameters = {**memories, **settings}
+    config = AcceleratorConfig(**parameters)
+    run_testbench(Datapath(config), bench="bench_datapath", target=config.target, parameters=parameters)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_datapath(shape):
-    memories = {"scratchpad_kib": 32, "accumulator_kib": 16, "scratchpad_banks": 4, "row_entries": 64}
-    parameters = {**memories, **SHAPES[shape]}
-    run_testbench(Datapath(AcceleratorConfig(**parameters)), bench="bench_datapath", parameters=parameters)
+    run(SHAPES[shape])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_mappings(target):
+    run({"rows": 4, "cols": 8, **TARGETS[target]})

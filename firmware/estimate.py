@@ -22,7 +22,7 @@ _WRITE_LATENCY = 20
 #: Cycles from the fetch of an instruction to its start in an idle engine.
 _DISPATCH = 6
 #: Cycles from a semaphore's signal to the start that waited for it.
-_SIGNAL = 2
+_SIGNAL = 3
 _VECTOR_LATENCY = 24
 #: Pairs of functions between which the vector engine drains.
 _DRAINS = {

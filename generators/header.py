@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from celosia.hdl.config import AcceleratorConfig
-from celosia.hdl.isa import FIRST_PARAMETERS, FORMATS, ROW_RECORD, SECOND_PARAMETERS, Function, Opcode
+from celosia.hdl.isa import FORMATS, RECORDS, Function, Opcode
 from celosia.hdl.registers import ACCELERATOR_ID, REGISTERS, VERSION, ErrorCause
 
 __all__ = ["to_header"]
@@ -39,7 +39,7 @@ def to_header(config: AcceleratorConfig) -> str:
     lines += _section("Opcodes and vector functions")
     lines += [f"#define CELOSIA_OP_{opcode.name} {opcode.value}" for opcode in Opcode]
     lines += [f"#define CELOSIA_FUNCTION_{function.name} {function.value}" for function in Function]
-    formats = {form.name: form for form in [*FORMATS.values(), FIRST_PARAMETERS, SECOND_PARAMETERS, ROW_RECORD]}
+    formats = {form.name: form for form in [*FORMATS.values(), *RECORDS]}
     for form in formats.values():
         lines += _section(f"{form.name}, {form.size} bytes")
         lines.append(f"#define CELOSIA_{form.name.upper()}_BYTES {form.size}")

@@ -10,7 +10,18 @@ from .control import CONTROL_ADDRESS_BITS
 from .control_plane import ControlPlane
 from .datapath import Datapath
 
-__all__ = ["Accelerator"]
+__all__ = ["Accelerator", "AcceleratorSignature"]
+
+
+class AcceleratorSignature(wiring.Signature):
+    """The ports of an accelerator but clock and reset, as :class:`Accelerator` describes them."""
+
+    def __init__(self, config: AcceleratorConfig):
+        super().__init__({
+            "s_axi_ctrl": In(AXI4LiteSignature(CONTROL_ADDRESS_BITS)),
+            "m_axi_mem": Out(AXI4Signature.of(config)),
+            "interrupt": Out(1),
+        })
 
 
 class Accelerator(wiring.Component):
@@ -35,11 +46,7 @@ class Accelerator(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
-        super().__init__({
-            "s_axi_ctrl": In(AXI4LiteSignature(CONTROL_ADDRESS_BITS)),
-            "m_axi_mem": Out(AXI4Signature.of(config)),
-            "interrupt": Out(1),
-        })
+        super().__init__(AcceleratorSignature(config))
 
     def elaborate(self, platform):
         m = Module()

@@ -2,11 +2,11 @@
 
 from amaranth import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .config import AcceleratorConfig
+from .ram import Ram
 
 __all__ = ["ACCUMULATOR_READ_LATENCY", "AccumulatorPortSignature", "Accumulators"]
 
@@ -66,9 +66,7 @@ class Accumulators(wiring.Component):
         ports = (self.matmul, self.vector)
         outputs = []
         for half in range(2):
-            memory = m.submodules[f"half_{half}"] = Memory(
-                shape=unsigned(width), depth=config.half_words, init=[])
-            read, write = memory.read_port(), memory.write_port(granularity=32 * config.lanes)
+            memory = m.submodules[f"half_{half}"] = Ram(width, config.half_words, slices=config.cols // config.lanes)
             reads, writes = [], []
             for port, name in zip(ports, ("matmul", "vector"), strict=True):
                 reading, writing = Signal(name=f"{name}_reads_{half}"), Signal(name=f"{name}_writes_{half}")
@@ -79,19 +77,19 @@ class Accumulators(wiring.Component):
                 reads.append(reading)
                 writes.append(writing)
             m.d.comb += [
-                read.en.eq(reads[0] | reads[1]),
-                read.addr.eq(Mux(reads[0], self.matmul.read_address, self.vector.read_address)),
-                write.addr.eq(Mux(writes[0], self.matmul.write_address, self.vector.write_address)),
-                write.data.eq(Mux(writes[0], self.matmul.write_data.as_value(),
+                memory.read_enable.eq(reads[0] | reads[1]),
+                memory.read_address.eq(Mux(reads[0], self.matmul.read_address, self.vector.read_address)),
+                memory.write_address.eq(Mux(writes[0], self.matmul.write_address, self.vector.write_address)),
+                memory.write_data.eq(Mux(writes[0], self.matmul.write_data.as_value(),
                                   self.vector.write_data.as_value())),
-                write.en.eq(Mux(writes[0], self.matmul.write_mask,
+                memory.write_enable.eq(Mux(writes[0], self.matmul.write_mask,
                                 Mux(writes[1], self.vector.write_mask, 0))),
             ]
             used = Signal(name=f"used_{half}")
             output = Signal(width, name=f"output_{half}", reset_less=True)
-            m.d.sync += used.eq(read.en)
+            m.d.sync += used.eq(memory.read_enable)
             with m.If(used):
-                m.d.sync += output.eq(read.data)
+                m.d.sync += output.eq(memory.read_data)
             outputs.append(output)
 
         for port, name in zip(ports, ("matmul", "vector"), strict=True):

@@ -6,25 +6,92 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .config import AcceleratorConfig
+from .multiplier import PRODUCT_BITS, add_products, products_latency
+from .shared import Shared
 
-__all__ = ["SystolicArray", "array_latency", "sum_bits"]
+__all__ = ["ArrayRow", "SystolicArray", "array_latency", "sum_bits"]
 
 
 def sum_bits(config: AcceleratorConfig) -> int:
-    """Width of a column's partial sum: ``rows`` products of 16 bits (255 * -128 fits)."""
-    return 16 + exact_log2(config.rows)
+    """Width of a column's partial sum: ``rows`` products."""
+    return PRODUCT_BITS + exact_log2(config.rows)
 
 
 def array_latency(config: AcceleratorConfig) -> int:
     """Cycles from an activation vector at the input to its sums at the output."""
-    return config.rows + config.cols + 1
+    return config.rows + config.cols // config.macs_per_multiplier + products_latency(config) - 1
+
+
+def _delay(m, value, cycles, name, shape):
+    for stage in range(cycles):
+        register = Signal(shape, name=f"{name}_delay{stage}", reset_less=True)
+        m.d.sync += register.eq(value)
+        value = register
+    return value
+
+
+class ArrayRow(wiring.Component):
+    """A row of PEs, in groups of ``macs_per_multiplier``: the PEs of a group share a multiplier, and with it their
+    activation. Group g sees everything g cycles after group 0.
+
+    A PE holds two weights: the active one, and the next tile's, which moves in meanwhile.
+
+    Members
+    -------
+    activation : in, signed 9 bits
+    weight : in, signed 8 bits
+    shift : in, ``cols`` bits
+        Columns whose next weight moves on in this cycle, column 0 from ``weight``, the others from their left.
+    swap : in
+        From this cycle's activation on, the next weights are the active ones.
+    above : in, ``cols`` x signed ``sum_bits``
+        Partial sums of the row above, wanted ``products_latency`` cycles after the activation (and g).
+    sums : out, ``cols`` x signed ``sum_bits``
+        ``above`` and the products, one cycle later.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        sums = data.ArrayLayout(signed(sum_bits(config)), config.cols)
+        super().__init__({
+            "activation": In(signed(9)),
+            "weight": In(signed(8)),
+            "shift": In(unsigned(config.cols)),
+            "swap": In(1),
+            "above": In(sums),
+            "sums": Out(sums),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        share = self.config.macs_per_multiplier
+        groups = self.config.cols // share
+        swaps = Signal(groups, reset_less=True)
+        m.d.sync += swaps.eq(Cat(self.swap, swaps))
+        activation, weight = self.activation, self.weight
+        for g in range(groups):
+            held = Signal(signed(9), name=f"activation_{g}", reset_less=True)
+            m.d.sync += held.eq(activation)
+            columns = range(share * g, share * (g + 1))
+            following = []
+            for c in columns:
+                register = Signal(signed(8), name=f"next_{c}", reset_less=True)
+                with m.If(self.shift[c]):
+                    m.d.sync += register.eq(weight)
+                following.append(register)
+                weight = register
+            load = self.swap if g == 0 else swaps[g - 1]
+            products = add_products(m, self.config, f"{g}", activation, held, following, load)
+            for c, product in zip(columns, products, strict=True):
+                m.d.sync += self.sums[c].eq(self.above[c] + product)
+            activation = held
+        return m
 
 
 class SystolicArray(wiring.Component):
     """``rows`` x ``cols`` PEs; activations move right, partial sums down, weights are shifted in from the left.
 
-    A PE holds two weights: the active one, and the next tile's, which moves in meanwhile. Row r of the array
-    sees everything r cycles after row 0.
+    Row r sees everything r cycles after row 0.
 
     Members
     -------
@@ -61,44 +128,27 @@ class SystolicArray(wiring.Component):
         })
 
     def elaborate(self, platform):
-        rows, cols = self.config.rows, self.config.cols
-        width = sum_bits(self.config)
+        config = self.config
+        shape = signed(sum_bits(config))
+        share = config.macs_per_multiplier
         m = Module()
-
-        def delay(value, cycles, name, shape):
-            for stage in range(cycles):
-                register = Signal(shape, name=f"{name}_delay{stage}", reset_less=True)
-                m.d.sync += register.eq(value)
-                value = register
-            return value
-
-        above = [None] * cols
-        shift, swap = self.shift, self.swap
-        for r in range(rows):
+        above, shift, swap = None, self.shift, self.swap
+        for r in range(config.rows):
             if r:
-                shift = delay(shift, 1, f"shift_{r}", cols)
-                swap = delay(swap, 1, f"swap_{r}", 1)
-            activation = delay(self.activations[r], r, f"activation_{r}", signed(9))
-            weight = delay(self.weights[r], r, f"weight_{r}", signed(8))
-            swaps = Signal(cols, name=f"swaps_{r}", reset_less=True)
-            m.d.sync += swaps.eq(Cat(swap, swaps))
-            for c in range(cols):
-                here = f"{r}_{c}"
-                held = Signal(signed(9), name=f"activation_{here}", reset_less=True)
-                shadow = Signal(signed(8), name=f"shadow_{here}", reset_less=True)
-                active = Signal(signed(8), name=f"active_{here}", reset_less=True)
-                product = Signal(signed(16), name=f"product_{here}", reset_less=True)
-                total = Signal(signed(width), name=f"sum_{here}", reset_less=True)
-                m.d.sync += [
-                    held.eq(activation),
-                    product.eq(held * active),
-                    total.eq(product if above[c] is None else above[c] + product),
-                ]
-                with m.If(shift[c]):
-                    m.d.sync += shadow.eq(weight)
-                with m.If(swap if c == 0 else swaps[c - 1]):
-                    m.d.sync += active.eq(shadow)
-                activation, weight, above[c] = held, shadow, total
-        for c in range(cols):
-            m.d.comb += self.sums[c].eq(delay(above[c], cols - 1 - c, f"deskew_{c}", signed(width)))
+                shift = _delay(m, shift, 1, f"shift_{r}", config.cols)
+                swap = _delay(m, swap, 1, f"swap_{r}", 1)
+            row = ArrayRow(config)
+            m.submodules[f"row_{r}"] = Shared(row, "celosia_array_row")
+            m.d.comb += [
+                row.activation.eq(_delay(m, self.activations[r], r, f"activation_{r}", signed(9))),
+                row.weight.eq(_delay(m, self.weights[r], r, f"weight_{r}", signed(8))),
+                row.shift.eq(shift),
+                row.swap.eq(swap),
+            ]
+            if above is not None:
+                m.d.comb += row.above.eq(above)
+            above = row.sums
+        groups = config.cols // share
+        for c in range(config.cols):
+            m.d.comb += self.sums[c].eq(_delay(m, above[c], groups - 1 - c // share, f"sum_{c}", shape))
         return m

@@ -3,12 +3,12 @@
 from amaranth import Array, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In
 from amaranth.utils import ceil_log2, exact_log2
 
 from .axi import AXI4Signature, Burst, Response
 from .config import AcceleratorConfig
+from .ram import Ram
 
 __all__ = ["MEMORY_GRANULE", "AxiMemory"]
 
@@ -63,13 +63,13 @@ class AxiMemory(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         words = self._size // self._config.bus_bytes
-        depths = [min(_BANK_WORDS, words - first) for first in range(0, words, _BANK_WORDS)]
         banks = []
-        for index, depth in enumerate(depths):
-            memory = m.submodules[f"bank_{index}"] = Memory(shape=self._config.bus_bits, depth=depth, init=[])
-            banks.append((memory.read_port(), memory.write_port(granularity=8)))
-        self._write(m, [write for _, write in banks])
-        self._read(m, [read for read, _ in banks])
+        for index, first in enumerate(range(0, words, _BANK_WORDS)):
+            depth = 1 << ceil_log2(min(_BANK_WORDS, words - first))
+            bank = m.submodules[f"bank_{index}"] = Ram(self._config.bus_bits, depth, slices=self._config.bus_bytes)
+            banks.append(bank)
+        self._write(m, banks)
+        self._read(m, banks)
         return m
 
     def _burst(self, m, prefix: str, start, step):
@@ -96,21 +96,23 @@ class AxiMemory(wiring.Component):
         inside = here & (word < self._size // config.bus_bytes)
         return legal, inside, word[bank_bits:], word[:bank_bits], left == 0
 
-    def _write(self, m, ports) -> None:
+    def _write(self, m, banks) -> None:
         bus = self.bus
         start, step = Signal(name="write_start"), Signal(name="write_step")
         failed = Signal(Response, reset_less=True)
         legal, inside, bank, offset, last = self._burst(m, "aw", start, step)
         # A register before each bank, so that no net leads to them all.
         enable = Signal(len(bus.wstrb), name="write_enable")
-        for index, port in enumerate(ports):
+        for index, memory in enumerate(banks):
             strobe, address, word = (
                 Signal.like(value, name=f"write_{name}_{index}", reset_less=True)
-                for name, value in (("strobe", port.en), ("address", port.addr), ("word", port.data)))
+                for name, value in (("strobe", memory.write_enable), ("address", memory.write_address),
+                                    ("word", memory.write_data)))
             m.d.sync += strobe.eq(0)
             with m.If(bank == index):
                 m.d.sync += [strobe.eq(enable), address.eq(offset), word.eq(bus.wdata)]
-            m.d.comb += [port.en.eq(strobe), port.addr.eq(address), port.data.eq(word)]
+            m.d.comb += [
+                memory.write_enable.eq(strobe), memory.write_address.eq(address), memory.write_data.eq(word)]
 
         with m.FSM(name="write"):
             with m.State("address"):
@@ -134,7 +136,7 @@ class AxiMemory(wiring.Component):
                 with m.If(bus.bready):
                     m.next = "address"
 
-    def _read(self, m, ports) -> None:
+    def _read(self, m, banks) -> None:
         bus = self.bus
         start, step = Signal(name="read_start"), Signal(name="read_step")
         legal, inside, bank, offset, last = self._burst(m, "ar", start, step)
@@ -157,14 +159,14 @@ class AxiMemory(wiring.Component):
         stage = data.StructLayout({"valid": 1, "resp": Response, "last": 1, "bank": len(bank)})
         asked, read, found = (Signal(stage, name=name) for name in ("asked", "read", "found"))
         words = []
-        for index, port in enumerate(ports):
-            address = Signal.like(port.addr, name=f"read_address_{index}", reset_less=True)
+        for index, memory in enumerate(banks):
+            address = Signal.like(memory.read_address, name=f"read_address_{index}", reset_less=True)
             enable = Signal(name=f"read_enable_{index}")
             word = Signal(len(bus.rdata), name=f"word_{index}", reset_less=True)
-            m.d.sync += [enable.eq(step & (bank == index)), word.eq(port.data)]
+            m.d.sync += [enable.eq(step & (bank == index)), word.eq(memory.read_data)]
             with m.If(bank == index):
                 m.d.sync += address.eq(offset)
-            m.d.comb += [port.addr.eq(address), port.en.eq(enable)]
+            m.d.comb += [memory.read_address.eq(address), memory.read_enable.eq(enable)]
             words.append(word)
         m.d.sync += [
             asked.valid.eq(step), asked.bank.eq(bank), asked.last.eq(last),

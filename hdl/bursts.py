@@ -7,11 +7,12 @@ from amaranth.utils import exact_log2
 
 from .config import AcceleratorConfig
 from .isa import TRANSFER
+from .registers import WIDE_BITS
 
 __all__ = ["ADDRESS_BITS", "BURST_BEATS", "BurstGenerator", "BurstLayout", "WindowSignature"]
 
 #: Bits of an address in the registers and instructions, whatever the bus has.
-ADDRESS_BITS = 48
+ADDRESS_BITS = WIDE_BITS
 
 #: Longest burst in beats. Short enough that an instruction fetch behind ``outstanding_reads`` bursts is not
 #: late, long enough that 40 cycles of latency and a burst's overhead vanish.

@@ -1,5 +1,6 @@
 """The parameters of one accelerator: a validated value object from which everything else is derived."""
 
+import re
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -26,7 +27,7 @@ def _is_power_of_two(value: int) -> bool:
 class AcceleratorConfig:
     """Parameters of an accelerator.
 
-    Every parameter is an ``int`` except ``name`` and ``status``; unit, rule and meaning stand in the
+    Every parameter is an ``int`` except ``name``, ``status`` and ``target``; unit, rule and meaning stand in the
     field's metadata, from which the documents and the error messages are made.
 
     Raises
@@ -35,10 +36,14 @@ class AcceleratorConfig:
         When a value breaks its rule. The message reads ``<name> must be <rule>, not <value>``.
     """
 
-    name: str = _parameter("custom", "", "a word of letters, digits, '-' and '_'", "name of the configuration")
+    name: str = _parameter("custom", "", "a word of ASCII letters, digits, '-' and '_'", "name of the configuration")
     status: str = _parameter("experimental", "", "'verified' or 'experimental'", "whether the regressions run it")
+    target: str = _parameter(
+        "generic", "", "'generic', 'ecp5' or 'xilinx'", "how PEs and memories are mapped; the results are the same")
     rows: int = _parameter(16, "PEs", "a power of two from 4 to 64", "rows of the array (reduction, K)")
     cols: int = _parameter(16, "PEs", "a power of two from 4 to 64", "columns of the array (outputs, N)")
+    macs_per_multiplier: int = _parameter(
+        1, "MACs", "1 or 2", "PEs that share a hardware multiplier; 2 where multipliers are scarcer than logic")
     lanes: int = _parameter(
         0, "lanes", "a power of two from 4 to min(rows, cols), or 0 for min(rows, cols)",
         "lanes of the vector engine; a scratchpad word of `rows` bytes takes at most `rows` results a cycle")
@@ -72,8 +77,10 @@ class AcceleratorConfig:
                 raise ConfigError(f"{spec.name} must be {spec.metadata['rule']}, not {value!r}")
         if self.lanes == 0:
             object.__setattr__(self, "lanes", min(self.rows, self.cols))
-        self._check("name", self.name != "" and all(c.isalnum() or c in "-_" for c in self.name))
+        self._check("name", re.fullmatch("[A-Za-z0-9_-]+", self.name) is not None)
         self._check("status", self.status in ("verified", "experimental"))
+        self._check("target", self.target in ("generic", "ecp5", "xilinx"))
+        self._check("macs_per_multiplier", self.macs_per_multiplier in (1, 2))
         for name, low, high in [
             ("rows", 4, 64), ("cols", 4, 64), ("scratchpad_kib", 16, 1024), ("scratchpad_banks", 2, 16),
             ("accumulator_kib", 16, 1024), ("outstanding_reads", 1, 16), ("queue_depth", 2, 64),

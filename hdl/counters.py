@@ -6,11 +6,11 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .config import AcceleratorConfig
-from .registers import COUNTERS
+from .registers import COUNTERS, WIDE_BITS
 
 __all__ = ["COUNTER_BITS", "CounterSignature", "Counters", "EventSignature"]
 
-COUNTER_BITS = 48
+COUNTER_BITS = WIDE_BITS
 
 
 class CounterSignature(wiring.Signature):

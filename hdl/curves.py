@@ -10,7 +10,7 @@ from .scale import saturated
 
 __all__ = ["CURVE_LATENCY", "Exponential", "Gelu", "chord_table"]
 
-CURVE_LATENCY = 4
+CURVE_LATENCY = 5
 
 
 def chord_table(function, step: float, divisor: int) -> list[tuple[int, int]]:
@@ -40,7 +40,7 @@ class Gelu(wiring.Component):
 
     Members
     -------
-    enable : in, 4 bits
+    enable : in, 5 bits
         Bit i clocks stage i.
     value, result : signed 18 bits
     """
@@ -55,11 +55,12 @@ class Gelu(wiring.Component):
         bases = Array([base for base, _ in GELU_TABLE])
         slopes = Array([C(slope, signed(10)) for _, slope in GELU_TABLE])
         x = saturated(self.value, 16)
-        positive = [Signal(15, name=f"positive_{i}", reset_less=True) for i in range(3)]
-        near = [Signal(name=f"near_{i}", reset_less=True) for i in range(3)]
+        positive = [Signal(15, name=f"positive_{i}", reset_less=True) for i in range(4)]
+        near = [Signal(name=f"near_{i}", reset_less=True) for i in range(4)]
         magnitude = Signal(10, reset_less=True)
         remainder = Signal(5, reset_less=True)
         base, slope = Signal(base_bits, reset_less=True), Signal(signed(10), reset_less=True)
+        product, base_1 = Signal(signed(15), reset_less=True), Signal(base_bits, reset_less=True)
         excess = Signal(signed(17), reset_less=True)
         absolute = Signal(17)
         m.d.comb += absolute.eq(Mux(x < 0, -x, x))
@@ -73,10 +74,12 @@ class Gelu(wiring.Component):
                 near[1].eq(near[0]), positive[1].eq(positive[0]),
             ]
         with m.If(self.enable[2]):
-            m.d.sync += [excess.eq(base + slope * remainder + 32), near[2].eq(near[1]),
+            m.d.sync += [product.eq(slope * remainder), base_1.eq(base), near[2].eq(near[1]),
                          positive[2].eq(positive[1])]
         with m.If(self.enable[3]):
-            m.d.sync += self.result.eq((positive[2] << 2) - Mux(near[2], excess >> 6, 0))
+            m.d.sync += [excess.eq(base_1 + product + 32), near[3].eq(near[2]), positive[3].eq(positive[2])]
+        with m.If(self.enable[4]):
+            m.d.sync += self.result.eq((positive[3] << 2) - Mux(near[3], excess >> 6, 0))
         return m
 
 
@@ -86,11 +89,11 @@ class Exponential(wiring.Component):
 
     Members
     -------
-    enable : in, 4 bits
+    enable : in, 5 bits
         Bit i clocks stage i.
     value : in, signed 18 bits
     keep : in
-        The column is not masked; wanted in the last stage, three cycles after ``value``.
+        The column is not masked; wanted in the last stage, four cycles after ``value``.
     result : out, 8 bits
     """
 
@@ -105,7 +108,8 @@ class Exponential(wiring.Component):
         drops = Array([-slope for _, slope in EXPONENTIAL_TABLE])
         u = Signal(12, reset_less=True)
         base, drop, remainder = Signal(18, reset_less=True), Signal(10, reset_less=True), Signal(3, reset_less=True)
-        octave = [Signal(4, name=f"octave_{i}", reset_less=True) for i in range(2)]
+        product, base_1 = Signal(13, reset_less=True), Signal(18, reset_less=True)
+        octave = [Signal(4, name=f"octave_{i}", reset_less=True) for i in range(3)]
         mantissa = Signal(18, reset_less=True)
         with m.If(self.enable[0]):
             with m.If(self.value < 0):
@@ -117,10 +121,12 @@ class Exponential(wiring.Component):
         with m.If(self.enable[1]):
             m.d.sync += [base.eq(bases[u[3:8]]), drop.eq(drops[u[3:8]]), remainder.eq(u[:3]), octave[0].eq(u[8:])]
         with m.If(self.enable[2]):
-            m.d.sync += [mantissa.eq(base - drop * remainder), octave[1].eq(octave[0])]
-        half = Signal(9)
-        m.d.comb += half.eq(mantissa >> 9 >> octave[1])
+            m.d.sync += [product.eq(drop * remainder), base_1.eq(base), octave[1].eq(octave[0])]
         with m.If(self.enable[3]):
+            m.d.sync += [mantissa.eq(base_1 - product), octave[2].eq(octave[1])]
+        half = Signal(9)
+        m.d.comb += half.eq(mantissa >> 9 >> octave[2])
+        with m.If(self.enable[4]):
             m.d.sync += self.result.eq(Mux(self.keep, (half + 1) >> 1, 0))
         return m
 

@@ -1,10 +1,11 @@
 """Fixed delays: a memory in place of long shift registers."""
 
-from amaranth import Module, Signal
+from amaranth import Module, Shape, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
+
+from .ram import Ram
 
 __all__ = ["DelayLine"]
 
@@ -25,16 +26,16 @@ class DelayLine(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         depth = 1 << ceil_log2(self.cycles)
-        memory = m.submodules.ring = Memory(shape=self.shape, depth=depth, init=[])
-        write, read = memory.write_port(), memory.read_port()
+        ring = m.submodules.ring = Ram(Shape.cast(self.shape).width, depth)
         position = Signal(range(depth))
         # Written at position p at the end of cycle t; on the read port's output in t + cycles - 1.
         m.d.sync += position.eq(position + 1)
         m.d.comb += [
-            write.addr.eq(position),
-            write.data.eq(self.input),
-            write.en.eq(1),
-            read.addr.eq(position - (self.cycles - 2)),
+            ring.write_address.eq(position),
+            ring.write_data.eq(Value.cast(self.input)),
+            ring.write_enable.eq(1),
+            ring.read_address.eq(position - (self.cycles - 2)),
+            ring.read_enable.eq(1),
         ]
-        m.d.sync += self.output.eq(read.data)
+        m.d.sync += Value.cast(self.output).eq(ring.read_data)
         return m

@@ -26,7 +26,8 @@ from .config import AcceleratorConfig
 from .interfaces import READ_LATENCY, CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
 from .isa import TRANSFER
 from .read_channel import BeatLayout
-from .words import AREA, WordWalker
+from .skid import Skid
+from .words import AREA, WordLayout, WordWalker
 from .write_channel import StrobedBeatLayout
 
 __all__ = ["TRANSFERS", "LoadEngine", "StoreEngine"]
@@ -183,7 +184,9 @@ class StoreEngine(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, port = self._config, self.port
-        words = _Transfers(m, config, self).walker.words
+        m.submodules.skid = skid = Skid(WordLayout(config))
+        connect(m, _Transfers(m, config, self).walker.words, skid.input)
+        words = skid.output
         bits, bus_bits = 8 * config.word_bytes, config.bus_bits
 
         # Reads go out only while the buffer has room for all that are under way.

@@ -13,8 +13,8 @@ class HalfClaimSignature(wiring.Signature):
 
     Rules
     -----
-    1. An engine that wants to start an instruction in ``half`` holds ``request`` high and starts in a cycle in
-       which ``grant`` is high.
+    1. An engine that may want to start an instruction in ``half`` holds ``request`` high, and starts in a cycle in
+       which ``grant`` is high, or not.
     2. ``owned[h]`` is high from the cycle after the start until every access of every started instruction in half
        ``h`` is over. An instruction in an owned half is granted at once.
     """
@@ -26,7 +26,7 @@ class HalfClaimSignature(wiring.Signature):
 class HalfLock(wiring.Component):
     """Grants a half to one engine at a time; where both ask in the same cycle, the matmul engine goes first.
 
-    No engine waits for anything else while it owns a half, so the lock can't deadlock.
+    No engine waits for the other while it owns a half, so the lock can't deadlock.
     """
 
     matmul: In(HalfClaimSignature())

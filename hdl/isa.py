@@ -28,8 +28,10 @@ __all__ = [
     "END",
     "FIRST_PARAMETERS",
     "FORMATS",
+    "FUNCTIONS",
     "INSTRUCTION_BYTES",
     "MATMUL",
+    "RECORDS",
     "ROW_RECORD",
     "SECOND_PARAMETERS",
     "SEMAPHORES",
@@ -72,20 +74,7 @@ class Opcode(Enum, shape=8):
 class Function(Enum, shape=8):
     """What a vector instruction does to each accumulator; formulas in ``docs/numerics.md``.
 
-    ======================  ==================  =======================================================
-    function                parameter words     result
-    ======================  ==================  =======================================================
-    REQUANTISE              first               int8 to the scratchpad
-    GELU                    first, second       int8 to the scratchpad
-    ROW_MAXIMUM             mask                row table: maximum over the unmasked columns
-    EXPONENTIAL             mask                uint8 numerators to the scratchpad; row table: reciprocal
-    ATTENTION_OUTPUT        second              int8 to the scratchpad, scaled by the row table
-    ROW_REQUANTISE          none                int8 to the scratchpad, scaled by the row table
-    RESIDUAL                first, second       int16 back into the accumulators; row table: mean, 1/sqrt(V)
-    LAYER_NORM              second              int8 to the scratchpad, normalised by the row table
-    LOAD_ROWS               row records         row table: multiplier and shift of each row
-    ======================  ==================  =======================================================
-    """
+    ``FUNCTIONS`` tells what each reads and gives."""
 
     REQUANTISE = 1
     GELU = 2
@@ -96,6 +85,20 @@ class Function(Enum, shape=8):
     RESIDUAL = 7
     LAYER_NORM = 8
     LOAD_ROWS = 9
+
+
+#: The parameter records that a function reads, and its result.
+FUNCTIONS: dict[Function, tuple[str, str]] = {
+    Function.REQUANTISE: ("first", "int8 to the scratchpad"),
+    Function.GELU: ("first, second", "int8 to the scratchpad"),
+    Function.ROW_MAXIMUM: ("mask", "row table: maximum over the unmasked columns"),
+    Function.EXPONENTIAL: ("mask", "uint8 numerators to the scratchpad; row table: reciprocal"),
+    Function.ATTENTION_OUTPUT: ("second", "int8 to the scratchpad, scaled by the row table"),
+    Function.ROW_REQUANTISE: ("none", "int8 to the scratchpad, scaled by the row table"),
+    Function.RESIDUAL: ("first, second", "int16 back into the accumulators; row table: mean, 1/sqrt(V)"),
+    Function.LAYER_NORM: ("second", "int8 to the scratchpad, normalised by the row table"),
+    Function.LOAD_ROWS: ("row records", "row table: multiplier and shift of each row"),
+}
 
 
 @dataclass(frozen=True)
@@ -292,3 +295,6 @@ ROW_RECORD = Format(
     ),
     4,
 )
+
+#: The records that the vector engine reads.
+RECORDS = (FIRST_PARAMETERS, SECOND_PARAMETERS, ROW_RECORD)

@@ -32,7 +32,7 @@ class IssueUnit(wiring.Component):
     1. The oldest instruction of the queue takes its semaphores, all at once, and is then offered to the
        engine until that accepts it. An engine that is still busy may thus hold semaphores for its next
        instruction.
-    2. From ``finished`` of an engine to ``valid`` of the instruction that waits for its signal: two cycles.
+    2. From ``finished`` of an engine to ``valid`` of the instruction that waits for its signal: three cycles.
     3. At most ``UNDER_WAY + 1`` instructions are accepted and not finished.
     4. An engine raises ``finished`` once for each instruction, not before the third cycle after it accepted
        it.
@@ -59,8 +59,10 @@ class IssueUnit(wiring.Component):
         None is under way, and the next one waits for a semaphore.
     oldest : UnderWayLayout
         The oldest instruction under way, while ``busy``.
+    ended : 1 bit
+        An instruction finished in the cycle before, and gives its semaphores in this one.
     latest : UnderWayLayout
-        The one that finished last, before ``hold``.
+        The one that ``ended`` last, before ``hold``.
     hold : 1 bit
         Freezes ``latest``.
     head : address_bits
@@ -79,6 +81,7 @@ class IssueUnit(wiring.Component):
             "busy": Out(1),
             "waiting": Out(1),
             "oldest": Out(UnderWayLayout(config)),
+            "ended": Out(1),
             "latest": Out(UnderWayLayout(config)),
             "hold": In(1),
             "head": Out(config.address_bits),
@@ -119,15 +122,18 @@ class IssueUnit(wiring.Component):
             self.busy.eq(under_way.level != 0),
             self.waiting.eq(self.semaphores.blocked & ~self.busy),
         ]
-        m.d.sync += claimed.eq(command.valid & ~command.ready)
+        m.d.sync += [claimed.eq(command.valid & ~command.ready), self.ended.eq(self.engine.finished)]
+        ended = Signal(UnderWayLayout(config), reset_less=True)
         with m.If(self.engine.finished):
-            m.d.comb += self.semaphores.given.eq(self.oldest.signal)
-        with m.If(self.engine.finished & ~self.hold):
-            m.d.sync += self.latest.eq(self.oldest)
+            m.d.sync += ended.eq(self.oldest)
+        with m.If(self.ended):
+            m.d.comb += self.semaphores.given.eq(ended.signal)
+        with m.If(self.ended & ~self.hold):
+            m.d.sync += self.latest.eq(ended)
 
         # `idle` counts from the queue's entrance, so that no instruction is ever between two places.
         inside = Signal(range(config.queue_depth + 1 + UNDER_WAY + 1 + 1))
         enters = self.queue.valid & self.queue.ready
         m.d.comb += self.idle.eq(inside == 0)
-        m.d.sync += inside.eq(inside + enters - self.engine.finished)
+        m.d.sync += inside.eq(inside + enters - self.ended)
         return m

@@ -40,7 +40,8 @@ class WeightFeeder(wiring.Component):
     port : ScratchpadReadSignature
         Always ready.
     tile_ready : out
-        All words of a tile have been read, or the last is being read in this cycle: the tile may be swapped in.
+        All words of a tile have been read, or will have been with the next cycle: from that one on the tile may be
+        swapped in.
     swapped : in
         The tile is swapped in with the vector that is read in this cycle.
     shift : out, ``cols`` bits
@@ -94,12 +95,12 @@ class WeightFeeder(wiring.Component):
             ]
 
         # Rule 2 of the array holds because a tile is begun only after the swap of the tile before has been seen
-        # here, and the activations' path to the array is one register longer; rule 3, because `tile_ready` is no
+        # here, and the activations' path to the array is one register longer; rule 3, because `swapped` is no
         # earlier than the last word.
         m.d.comb += [
             self.port.enable.eq(active & ~setup & ~complete),
             self.port.address.eq(address),
-            self.tile_ready.eq(complete | (self.port.enable & (column == 0))),
+            self.tile_ready.eq(complete | (self.port.enable & (column <= 1))),
         ]
         with m.If(self.port.enable):
             m.d.sync += [column.eq(column - 1), address.eq(address - instruction.b_stride)]
@@ -141,7 +142,7 @@ class ActivationFeeder(wiring.Component):
     request, half, grant
         As in :class:`HalfClaimSignature`.
     start : out
-        The first row of an instruction is read in this cycle.
+        An instruction has its half from this cycle on.
     stall : in
         Too many instructions are under way: start none.
     row : out
@@ -150,6 +151,8 @@ class ActivationFeeder(wiring.Component):
         The row is uint8.
     waits_for_tile, conflict : out
         For the counters.
+
+    The next row is worked out while the scratchpad is asked for the one before.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -175,63 +178,90 @@ class ActivationFeeder(wiring.Component):
         m = Module()
         active, started = Signal(), Signal()
         instruction = Signal(MATMUL.layout, reset_less=True)
+        payload = self.following.payload
+
+        # The half: claimed with the last row of the instruction before, or as soon as it can be had after that.
+        half_bit = exact_log2(self.config.half_words)
+        waiting, accept, claimed = Signal(), Signal(), Signal()
+        last_tile = Signal()
+        m.d.comb += [
+            waiting.eq(active & ~started),
+            self.half.eq(Mux(waiting, instruction.accumulator[half_bit], payload.accumulator[half_bit])),
+            self.request.eq(waiting | (self.following.valid & (~active | last_tile))),
+            claimed.eq(self.grant & ~self.stall),
+            accept.eq(self.following.valid & self.following.ready),
+            self.start.eq((waiting | accept) & claimed),
+        ]
+        with m.If(waiting & claimed):
+            m.d.sync += started.eq(1)
+
+        # The row that the scratchpad is asked for.
+        asked_first = Signal()  # of its tile
+        m.d.comb += [
+            self.row.eq(self.port.enable & self.port.ready),
+            self.swapped.eq(self.row & asked_first),
+        ]
+
+        # The row after that.
         address, tile_start = Signal(16), Signal(16)
         accumulator, column_start = Signal(16), Signal(16)
         row, k, n = Signal(16), Signal(16), Signal(16)  # left after this one
-        first_row, add, last = Signal(), Signal(), Signal()
-
-        m.d.comb += last.eq((row == 0) & (k == 0) & (n == 0))
-        may_start, settled = Signal(), Signal()
+        first_row, last_row, few_rows, add, tile_taken = (
+            Signal(name=name) for name in ("first_row", "last_row", "few_rows", "add", "tile_taken"))
         since_tile = Signal(range(ACCUMULATE_SPACING))
+        adds, last, tile, next_row, advance, step = (
+            Signal(name=name) for name in ("adds", "last", "tile", "next_row", "advance", "step"))
         m.d.comb += [
-            self.half.eq(instruction.accumulator[exact_log2(self.config.half_words)]),
-            self.request.eq(active & ~started),
-            may_start.eq(started | (self.grant & ~self.stall)),
-            settled.eq((since_tile == 0) | ~self.tag.add),
-            self.port.enable.eq(active & may_start & (~first_row | (self.tile_ready & settled))),
-            self.port.address.eq(address),
-            self.row.eq(self.port.enable & self.port.ready),
-            self.swapped.eq(self.row & first_row),
-            self.start.eq(self.row & ~started),
-            self.tag.address.eq(accumulator),
-            self.tag.add.eq(add | instruction.accumulate),
-            self.tag.last.eq(last),
-            self.unsigned.eq(instruction.a_unsigned),
-            self.waits_for_tile.eq(active & may_start & first_row & ~(self.tile_ready & settled)),
-            self.conflict.eq((self.port.enable & ~self.port.ready) | (active & ~may_start)),
+            adds.eq(add | instruction.accumulate),
+            last.eq(last_row & last_tile),
+            tile.eq(self.tile_ready & ~tile_taken & ((since_tile == 0) | ~adds)),
+            next_row.eq(active & started & (~first_row | tile)),
+            advance.eq(~self.port.enable | self.port.ready),
+            step.eq(next_row & advance),
+            self.following.ready.eq(~active | (step & last)),
+            self.waits_for_tile.eq(active & started & first_row & ~tile),
+            self.conflict.eq((self.port.enable & ~self.port.ready) | waiting),
         ]
-        with m.If(since_tile != 0):
-            m.d.sync += since_tile.eq(since_tile - 1)
-        with m.If(self.row & (row == 0) & (last | (instruction.m < ACCUMULATE_SPACING))):
-            m.d.sync += since_tile.eq(ACCUMULATE_SPACING - 1)
-        with m.If(self.row):
+        with m.If(self.swapped):
+            m.d.sync += tile_taken.eq(0)
+        with m.If(advance):
+            m.d.sync += self.port.enable.eq(next_row)
+            with m.If(since_tile != 0):
+                m.d.sync += since_tile.eq(since_tile - 1)
+        with m.If(step):
             m.d.sync += [
-                started.eq(1), first_row.eq(0), row.eq(row - 1), address.eq(address + instruction.a_stride),
+                self.port.address.eq(address), asked_first.eq(first_row), self.unsigned.eq(instruction.a_unsigned),
+                self.tag.address.eq(accumulator), self.tag.add.eq(adds), self.tag.last.eq(last),
+                first_row.eq(0), row.eq(row - 1), last_row.eq(row == 1), address.eq(address + instruction.a_stride),
                 accumulator.eq(accumulator + 1),
             ]
-            with m.If(row == 0):
+            with m.If(first_row):
+                m.d.sync += tile_taken.eq(1)
+            with m.If(last_row):
                 m.d.sync += [
-                    first_row.eq(1), row.eq(instruction.m - 1), k.eq(k - 1), add.eq(1),
+                    first_row.eq(1), row.eq(instruction.m - 1), last_row.eq(instruction.m == 1),
+                    k.eq(k - 1), last_tile.eq((k == 1) & (n == 0)), add.eq(1),
                     tile_start.eq(tile_start + 1), address.eq(tile_start + 1), accumulator.eq(column_start),
                 ]
+                with m.If(last | few_rows):
+                    m.d.sync += since_tile.eq(ACCUMULATE_SPACING - 1)
                 with m.If(k == 0):
                     m.d.sync += [
                         k.eq(instruction.k_tiles - 1), n.eq(n - 1), add.eq(0),
+                        last_tile.eq((instruction.k_tiles == 1) & (n == 1)),
                         tile_start.eq(instruction.a), address.eq(instruction.a),
                         column_start.eq(column_start + instruction.accumulator_stride),
                         accumulator.eq(column_start + instruction.accumulator_stride),
                     ]
                     with m.If(n == 0):
                         m.d.sync += active.eq(0)
-
-        payload = self.following.payload
-        m.d.comb += self.following.ready.eq(~active | (self.row & last))
-        with m.If(self.following.valid & self.following.ready):
+        with m.If(accept):
             m.d.sync += [
-                active.eq(1), started.eq(0), first_row.eq(1), add.eq(0), instruction.eq(payload),
+                active.eq(1), started.eq(claimed), first_row.eq(1), add.eq(0), instruction.eq(payload),
                 address.eq(payload.a), tile_start.eq(payload.a), accumulator.eq(payload.accumulator),
                 column_start.eq(payload.accumulator), row.eq(payload.m - 1), k.eq(payload.k_tiles - 1),
-                n.eq(payload.n_tiles - 1),
+                n.eq(payload.n_tiles - 1), last_row.eq(payload.m == 1), few_rows.eq(payload.m < ACCUMULATE_SPACING),
+                last_tile.eq((payload.k_tiles == 1) & (payload.n_tiles == 1)),
             ]
         return m
 

@@ -1,7 +1,7 @@
 """The AXI4 read channels: shared between the instruction fetch and the load engine, and safe across a soft
 reset."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -96,34 +96,37 @@ class ReadArbiter(wiring.Component):
             m.d.sync += bus.arvalid.eq(0)
 
         # Data: two registers, so that neither RREADY nor the data outputs depend on the other side in the
-        # cycle.
-        valid, spare_valid = Signal(), Signal()
+        # cycle. A beat that comes in knows whose it is; those that nobody wants any more do not come in.
+        valid, spare_valid = Signal(2), Signal(2)  # for the fetch, for the load engine
         beat, spare = (Signal(BeatLayout(config), name=name, reset_less=True) for name in ("beat", "spare"))
-        last, spare_last = Signal(reset_less=True), Signal(reset_less=True)
-        taken = Signal()
-        m.d.comb += bus.rready.eq(~spare_valid)
-        with m.If(~valid | taken):
-            with m.If(spare_valid):
-                m.d.sync += [beat.eq(spare), last.eq(spare_last), valid.eq(1), spare_valid.eq(0)]
-            with m.Else():
-                m.d.sync += valid.eq(bus.rvalid)
-                with m.If(bus.rvalid):
-                    m.d.sync += [beat.data.eq(bus.rdata), beat.error.eq(bus.rresp[1]), last.eq(bus.rlast)]
-        with m.Elif(bus.rvalid & bus.rready):
-            m.d.sync += [spare.data.eq(bus.rdata), spare.error.eq(bus.rresp[1]), spare_last.eq(bus.rlast),
-                         spare_valid.eq(1)]
+        arrives, taken = Signal(), Signal()
+        new_valid, new = Signal(2), Signal(BeatLayout(config))
+        m.d.comb += [
+            bus.rready.eq(~spare_valid.any()),
+            arrives.eq(bus.rvalid & bus.rready),
+            owners.r_en.eq(arrives & bus.rlast),
+            new_valid.eq(Mux(arrives & ~dropping, Cat(owners.r_data, ~owners.r_data), 0)),
+            new.data.eq(bus.rdata),
+            new.error.eq(bus.rresp[1]),
+        ]
+        with m.If(~valid.any() | taken):
+            m.d.sync += valid.eq(Mux(spare_valid.any(), spare_valid, new_valid))
+            m.d.sync += [beat.eq(new), spare_valid.eq(0)]
+            with m.If(spare_valid.any()):
+                m.d.sync += beat.eq(spare)
+        with m.Elif(arrives):
+            m.d.sync += [spare.eq(new), spare_valid.eq(new_valid)]
 
         m.d.comb += [
             self.fetch_data.p.eq(beat),
             self.load_data.p.eq(beat),
-            self.fetch_data.valid.eq(valid & ~dropping & owners.r_data[0]),
-            self.load_data.valid.eq(valid & ~dropping & ~owners.r_data[0]),
-            taken.eq(valid & (dropping | Mux(owners.r_data[0], self.fetch_data.ready, self.load_data.ready))),
-            owners.r_en.eq(taken & last),
-            self.beat.eq(taken & ~dropping),
+            self.fetch_data.valid.eq(valid[0]),
+            self.load_data.valid.eq(valid[1]),
+            taken.eq((valid & Cat(self.fetch_data.ready, self.load_data.ready)).any()),
+            self.beat.eq(taken),
         ]
         with m.If(self.flush):
-            m.d.sync += dropping.eq(owners.r_rdy)
+            m.d.sync += [dropping.eq(owners.r_rdy), valid.eq(0), spare_valid.eq(0)]
         with m.Elif(~owners.r_rdy):
             m.d.sync += dropping.eq(0)
         return m

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 from .enums import Enum
 
-__all__ = ["ACCELERATOR_ID", "COUNTERS", "REGISTERS", "VERSION", "Access", "Bits", "ErrorCause", "Register", "register"]
+__all__ = ["ACCELERATOR_ID", "COUNTERS", "REGISTERS", "VERSION", "WIDE_BITS", "Access", "Bits", "ErrorCause",
+           "Register", "register"]
 
 #: Reads as the ASCII characters "CELO".
 ACCELERATOR_ID = 0x43454C4F
 #: Major << 16 | minor of the register map and instruction set.
 VERSION = 0x0001_0000
+#: Width of an address or a counter, which takes two registers: the upper one has the bits from 32 on.
+WIDE_BITS = 48
 
 
 class Access(Enum):
@@ -18,7 +21,7 @@ class Access(Enum):
 
     READ = "read-only"
     WRITE = "read-write"
-    COMMAND = "write-only; a one starts the action"
+    COMMAND = "write-only; a one starts the action, and reads zero"
 
 
 class ErrorCause(Enum, shape=8):
@@ -38,23 +41,36 @@ class ErrorCause(Enum, shape=8):
 
 @dataclass(frozen=True)
 class Bits:
-    """A field of a register: name, lowest bit, width, meaning."""
+    """A field of a register: name, lowest bit, width, meaning; its access where it is not that of the register,
+    and the enumeration of its values where it has one."""
 
     name: str
     offset: int
     width: int
     doc: str
+    access: Access | None = None
+    values: type[Enum] | None = None
 
 
 @dataclass(frozen=True)
 class Register:
-    """A 32-bit register at byte ``offset``; without ``bits`` it is one number."""
+    """A 32-bit register at byte ``offset``; without ``bits`` it is one number of ``width`` bits. What has no meaning
+    reads as zero."""
 
     name: str
     offset: int
     access: Access
     doc: str
     bits: tuple[Bits, ...] = ()
+    width: int = 32
+
+    def fields(self) -> tuple[Bits, ...]:
+        """The fields; of a register that is one number, that number, called ``value``."""
+        return self.bits or (Bits("value", 0, self.width, self.doc),)
+
+    def access_of(self, field: Bits) -> Access:
+        """How the host may use one of :meth:`fields`."""
+        return field.access or self.access
 
 
 #: The counters (48 bits, cleared by a start, stopped by the end): name and what is counted.
@@ -78,18 +94,25 @@ COUNTERS: tuple[tuple[str, str], ...] = (
 )
 
 
+def _width(name: str) -> int:
+    return WIDE_BITS - 32 if name.endswith("_high") else 32
+
+
 def _registers() -> tuple[Register, ...]:
     read, write, command = Access.READ, Access.WRITE, Access.COMMAND
+    upper = f"bits {WIDE_BITS - 1} to 32"
     specs: list[tuple[str, Access, str, tuple[Bits, ...]]] = [
-        ("id", read, "ACCELERATOR_ID", ()),
+        ("id", read, f"what tells a Celosia accelerator: 0x{ACCELERATOR_ID:08x}, the characters CELO", ()),
         ("version", read, "major and minor version of register map and instruction set",
-         (Bits("minor", 0, 16, "minor"), Bits("major", 16, 16, "major"))),
+         (Bits("minor", 0, 16, "counts additions"), Bits("major", 16, 16, "counts changes that break a driver"))),
         ("config_array", read, "shape of the array and the vector engine",
-         (Bits("rows", 0, 8, "rows"), Bits("cols", 8, 8, "cols"), Bits("lanes", 16, 8, "lanes"),
-          Bits("bus_bytes", 24, 8, "bytes in a beat"))),
+         (Bits("rows", 0, 8, "rows of the array"), Bits("cols", 8, 8, "columns of the array"),
+          Bits("lanes", 16, 8, "lanes of the vector engine"),
+          Bits("bus_bytes", 24, 8, "bytes in a beat of the memory bus"))),
         ("config_memory", read, "memories",
-         (Bits("scratchpad_kib", 0, 12, "KiB"), Bits("accumulator_kib", 12, 12, "KiB"),
-          Bits("scratchpad_banks", 24, 8, "banks"))),
+         (Bits("scratchpad_kib", 0, 12, "scratchpad, in KiB"),
+          Bits("accumulator_kib", 12, 12, "accumulators, both halves, in KiB"),
+          Bits("scratchpad_banks", 24, 8, "banks of the scratchpad"))),
         ("config_limits", read, "limits",
          (Bits("row_entries", 0, 12, "row table entries"), Bits("queue_depth", 12, 8, "instructions in a queue"),
           Bits("address_bits", 20, 8, "width of an AXI4 address"))),
@@ -103,26 +126,27 @@ def _registers() -> tuple[Register, ...]:
         ("status", read, "state",
          (Bits("busy", 0, 1, "a program runs"), Bits("done", 1, 1, "a program has ended without error"),
           Bits("error", 2, 1, "a program has stopped with an error; a soft reset clears it"),
-          Bits("cause", 8, 8, "ErrorCause"))),
+          Bits("cause", 8, 8, "why it has stopped", values=ErrorCause))),
         ("interrupt", write, "interrupt",
          (Bits("enable", 0, 1, "raise the line while done or error is set"),
-          Bits("acknowledge", 1, 1, "write one: lower the line until the next end; reads zero"))),
+          Bits("acknowledge", 1, 1, "lower the line until the next end", Access.COMMAND))),
         ("program_low", write, "DRAM byte address of the program, bits 31 to 0; a multiple of the bus width", ()),
-        ("program_high", write, "bits 47 to 32", ()),
+        ("program_high", write, upper, ()),
         ("window_base_low", write, "lowest DRAM byte address that may be touched, bits 31 to 0", ()),
-        ("window_base_high", write, "bits 47 to 32", ()),
+        ("window_base_high", write, upper, ()),
         ("window_limit_low", write, "first DRAM byte address above the window, bits 31 to 0", ()),
-        ("window_limit_high", write, "bits 47 to 32", ()),
+        ("window_limit_high", write, upper, ()),
         ("watchdog", write, "cycles without any engine finishing an instruction after which the program is "
          "stopped; 0 turns it off", ()),
         ("error_address_low", read, "DRAM byte address of the instruction that failed, bits 31 to 0", ()),
-        ("error_address_high", read, "bits 47 to 32", ()),
+        ("error_address_high", read, upper, ()),
     ]
-    registers = [Register(name, 4 * i, access, doc, bits) for i, (name, access, doc, bits) in enumerate(specs)]
+    registers = [Register(name, 4 * i, access, doc, bits, _width(name))
+                 for i, (name, access, doc, bits) in enumerate(specs)]
     offset = 0x80
     for name, doc in COUNTERS:
         registers.append(Register(f"{name}_low", offset, read, f"{doc}, bits 31 to 0", ()))
-        registers.append(Register(f"{name}_high", offset + 4, read, "bits 47 to 32", ()))
+        registers.append(Register(f"{name}_high", offset + 4, read, upper, (), _width(f"{name}_high")))
         offset += 8
     return tuple(registers)
 

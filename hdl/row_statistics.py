@@ -2,11 +2,11 @@
 
 from amaranth import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .config import AcceleratorConfig
+from .ram import Ram
 from .row_unit import squares_bits
 
 __all__ = ["RowStatistics", "Tree", "tree_latency"]
@@ -98,15 +98,14 @@ class RowStatistics(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         width = squares_bits(self.config)
-        memory = m.submodules.memory = Memory(shape=unsigned(32 + width), depth=self.config.row_entries, init=[])
-        read, write = memory.read_port(), memory.write_port()
+        memory = m.submodules.memory = Ram(32 + width, self.config.row_entries)
         before = Signal(32 + width, reset_less=True)
         rows = [Signal.like(self.row, name=f"row_{i}", reset_less=True) for i in range(3)]
         used = Signal()
-        m.d.comb += [read.addr.eq(self.row), read.en.eq(self.row_valid)]
+        m.d.comb += [memory.read_address.eq(self.row), memory.read_enable.eq(self.row_valid)]
         m.d.sync += [used.eq(self.row_valid), rows[0].eq(self.row), rows[1].eq(rows[0]), rows[2].eq(rows[1])]
         with m.If(used):
-            m.d.sync += before.eq(read.data)
+            m.d.sync += before.eq(memory.read_data)
 
         old, old_squares = before[:32].as_signed(), before[32:]
         with m.If(self.valid):
@@ -119,8 +118,8 @@ class RowStatistics(wiring.Component):
         writing = Signal()
         m.d.sync += writing.eq(self.valid)
         m.d.comb += [
-            write.addr.eq(rows[2]),
-            write.data.eq(Cat(self.total, self.total_squares)),
-            write.en.eq(writing),
+            memory.write_address.eq(rows[2]),
+            memory.write_data.eq(Cat(self.total, self.total_squares)),
+            memory.write_enable.eq(writing),
         ]
         return m

@@ -13,7 +13,7 @@ from .scale import saturated
 
 __all__ = ["ROW_UNIT_LATENCY", "RowEntry", "RowKind", "RowUnit", "squares_bits"]
 
-ROW_UNIT_LATENCY = 15
+ROW_UNIT_LATENCY = 17
 
 
 class RowKind(Enum, shape=2):
@@ -112,36 +112,42 @@ class RowUnit(wiring.Component):
                 m.d.sync += signal.eq(value)
             return signal
 
-        kind = carried(self.kind.as_value(), 0, 14, "kind")
-        first = carried(self.first, 0, 14, "first")
-        squares = carried(self.squares, 0, 7, "squares")
+        kind = carried(self.kind.as_value(), 0, 16, "kind")
+        first = carried(self.first, 0, 16, "first")
+        squares = carried(self.squares, 0, 8, "squares")
 
-        # The mean with 8 fraction bits: sum * (256 / N).
-        product_width = sum_width + 17
-        by_count = register(1, signed(product_width), first[0][:sum_width].as_signed() * self.multiplier, "by_count")
-        by_count = register(2, signed(product_width), by_count, "by_count")
+        # The mean with 8 fraction bits: sum * (256 / N). Wide products are made of ones that fit a hardware multiplier.
+        total = first[0][:sum_width].as_signed()
+        low = register(1, 33, total[:17] * self.multiplier, "by_count_low")
+        high = register(1, signed(sum_width), total[17:].as_signed() * self.multiplier, "by_count_high")
+        by_count = register(2, signed(sum_width + 17), (high << 17) + low, "by_count")
         less_one = Signal(6)
         m.d.comb += less_one.eq(self.shift - 1)
-        coarse = register(3, signed(product_width), by_count >> (less_one & 0b111000), "coarse")
+        coarse = register(3, signed(sum_width + 17), by_count >> (less_one & 0b111000), "coarse")
         fine = register(4, signed(27), coarse >> less_one[:3], "fine")
-        mean8 = carried(register(5, signed(26), (fine + 1) >> 1, "mean8"), 5, 7, "mean8")
+        mean8 = carried(register(5, signed(26), (fine + 1) >> 1, "mean8"), 5, 8, "mean8")
 
         # The sum of squared deviations, and the mean as an integer.
-        correction_width = 26 + sum_width
-        correction = register(6, signed(correction_width), mean8[5] * first[5][:sum_width].as_signed(), "correction")
-        correction = register(7, signed(correction_width), correction, "correction")
-        deviations = register(8, signed(width + 2), squares[7] - ((correction + 128) >> 8), "deviations")
+        total = first[5][:sum_width].as_signed()
+        lows = register(6, 34, mean8[5][:17] * total[:17], "lows")
+        highs = register(6, signed(sum_width - 8), mean8[5][17:].as_signed() * total[17:].as_signed(), "highs")
+        crosses = [register(6, signed(27), mean8[5][17:].as_signed() * total[:17], "cross_0"),
+                   register(6, signed(sum_width + 1), mean8[5][:17] * total[17:].as_signed(), "cross_1")]
+        straight = register(7, signed(26 + sum_width), Cat(lows, highs).as_signed(), "straight")
+        cross = register(7, signed(sum_width + 2), crosses[0] + crosses[1], "cross")
+        correction = register(8, signed(26 + sum_width), straight + (cross << 17), "correction")
+        deviations = register(9, signed(width + 2), squares[8] - ((correction + 128) >> 8), "deviations")
         mean = Signal(signed(19))
-        m.d.comb += mean.eq((mean8[7] + 128) >> 8)
-        mean = carried(register(8, signed(16), saturated(mean, 16), "mean"), 8, 14, "mean")
+        m.d.comb += mean.eq((mean8[8] + 128) >> 8)
+        mean = carried(register(9, signed(16), saturated(mean, 16), "mean"), 9, 16, "mean")
 
         # The number whose reciprocal (square root) is wanted, at least 1 (64).
         number = Signal(width)
-        with m.If(kind[8] == RowKind.NORMALISE):
+        with m.If(kind[9] == RowKind.NORMALISE):
             m.d.comb += number.eq(Mux(deviations < 64, 64, deviations))
         with m.Else():
-            m.d.comb += number.eq(Mux(first[8] == 0, 1, first[8]))
-        number = register(9, width, number, "number")
+            m.d.comb += number.eq(Mux(first[9] == 0, 1, first[9]))
+        number = register(10, width, number, "number")
 
         # Bring its leading one to the top: binary search, two steps a stage.
         zeros = 0
@@ -153,7 +159,7 @@ class RowUnit(wiring.Component):
             m.d.comb += [shifted.eq(Mux(empty, number << step, number)), count.eq(zeros + Mux(empty, step, 0))]
             number, zeros = shifted, count
             if index % 2:
-                stage = 10 + index // 2
+                stage = 11 + index // 2
                 number = register(stage, width, number, "number")
                 zeros = register(stage, zeros_bits, zeros, "zeros")
         logarithm = Signal(zeros_bits)
@@ -163,29 +169,26 @@ class RowUnit(wiring.Component):
         root_bases, root_drops = _interpolation_table(_square_root_ends)
         bases, drops = _interpolation_table(_reciprocal_ends)
         below = number[:-1][-20:]
-        normalises = kind[12] == RowKind.NORMALISE
-        index, remainder = Signal(7), Signal(8)
-        m.d.comb += [
-            index.eq(Mux(normalises, Cat(below[15:], logarithm[0], 1), Cat(below[14:], 0))),
-            remainder.eq(Mux(normalises, below[7:15], below[6:14])),
-        ]
-        base = carried(register(13, 20, Array(bases + root_bases)[index], "base"), 13, 14, "base")
-        drop = register(13, 14, Array(drops + root_drops)[index], "drop")
-        remainder = register(13, 8, remainder, "remainder")
-        shift = carried(register(13, 6, Mux(normalises, (logarithm >> 1) - 2, logarithm + 6), "shift"),
-                        13, 14, "shift")
-        fall = register(14, 14, (drop * remainder) >> 8, "fall")
+        normalises = kind[13] == RowKind.NORMALISE
+        index = register(14, 7, Mux(normalises, Cat(below[15:], logarithm[0], 1), Cat(below[14:], 0)), "index")
+        remainder = register(14, 8, Mux(normalises, below[7:15], below[6:14]), "remainder")
+        remainder = register(15, 8, remainder, "remainder")
+        base = carried(register(15, 20, Array(bases + root_bases)[index], "base"), 15, 16, "base")
+        drop = register(15, 14, Array(drops + root_drops)[index], "drop")
+        shift = carried(register(14, 6, Mux(normalises, (logarithm >> 1) - 2, logarithm + 6), "shift"),
+                        14, 16, "shift")
+        fall = register(16, 14, (drop * remainder) >> 8, "fall")
 
         m.d.comb += self.written.eq(valid[-1])
         multiplier = Signal(16)
-        m.d.comb += multiplier.eq((base[14] - fall + 8) >> 4)
-        with m.If(clock[14]):
-            with m.If(kind[14] == RowKind.MAXIMUM):
-                m.d.sync += self.entry.as_value().eq(first[14].as_unsigned())
+        m.d.comb += multiplier.eq((base[16] - fall + 8) >> 4)
+        with m.If(clock[16]):
+            with m.If(kind[16] == RowKind.MAXIMUM):
+                m.d.sync += self.entry.as_value().eq(first[16].as_unsigned())
             with m.Else():
                 m.d.sync += [
                     self.entry.multiplier.eq(multiplier),
-                    self.entry.mean.eq(Mux(kind[14] == RowKind.NORMALISE, mean[14], 0)),
-                    self.entry.shift.eq(shift[14]),
+                    self.entry.mean.eq(Mux(kind[16] == RowKind.NORMALISE, mean[16], 0)),
+                    self.entry.shift.eq(shift[16]),
                 ]
         return m

@@ -18,6 +18,35 @@ def saturated(value, bits: int):
     return Mux(fits, value[:bits], limit).as_signed()
 
 
+class CoarseShift:
+    """Adds a register to module ``m``: ``value`` shifted right by ``bytes`` bytes, clocked by ``enable``.
+
+    What is then shifted by up to 7 bits more and saturated to 19 needs 26 bits of it, its sign, and whether it has
+    more: that is found beside the shift.
+    """
+
+    _KEPT = 26
+
+    def __init__(self, m, value, bytes, enable):
+        sign = value[-1]
+        self._value = Signal(self._KEPT, name="coarse", reset_less=True)
+        self._sign, self._beyond = Signal(name="coarse_sign", reset_less=True), Signal(name="beyond", reset_less=True)
+        # A byte above the kept ones that is no copy of the sign matters if it is not shifted down to them.
+        differs = [(value[low:low + 8] != sign.replicate(min(8, len(value) - low)))
+                   for low in range(self._KEPT, len(value), 8)]
+        matters = [different & (bytes <= index) for index, different in enumerate(differs)]
+        with m.If(enable):
+            m.d.sync += [
+                self._value.eq(value >> Cat(C(0, 3), bytes)), self._sign.eq(sign), self._beyond.eq(Cat(matters).any()),
+            ]
+
+    def shifted(self, bits):
+        """``saturate(value >> bits, 19)``, for ``bits`` from 0 to 7."""
+        sign, fine = self._sign, Cat(self._value, self._sign).as_signed() >> bits
+        fits = ~self._beyond & (fine[18:] == sign.replicate(len(fine) - 18))
+        return Mux(fits, fine[:19], Cat((~sign).replicate(18), sign)).as_signed()
+
+
 class FirstScale(wiring.Component):
     """``result = scale1(accumulator + addend, multiplier, shift)``, or with ``negate``
     ``scale1(addend - accumulator, ...)``; FIRST_SCALE_LATENCY cycles later, one a cycle.
@@ -62,16 +91,14 @@ class FirstScale(wiring.Component):
         product = Signal(signed(49), reset_less=True)
         with m.If(self.enable[2]):
             m.d.sync += [product.eq(Cat(low[:16], high + low[16:])), shift[2].eq(shift[1])]
-        # 4: shift by whole bytes.
-        coarse = Signal(signed(49), reset_less=True)
+        # 4: shift by whole bytes; see whether more is left than the next stage has room for.
+        coarse = CoarseShift(m, product, shift[2][3:], self.enable[3])
         with m.If(self.enable[3]):
-            m.d.sync += [coarse.eq(product >> Cat(C(0, 3), shift[2][3:])), shift[3].eq(shift[2])]
+            m.d.sync += shift[3].eq(shift[2])
         # 5: shift by bits, keep one for rounding.
-        fine = Signal(signed(49))
         half = Signal(signed(19), reset_less=True)
-        m.d.comb += fine.eq(coarse >> shift[3][:3])
         with m.If(self.enable[4]):
-            m.d.sync += half.eq(saturated(fine, 19))
+            m.d.sync += half.eq(coarse.shifted(shift[3][:3]))
         # 6: round.
         rounded = Signal(signed(19))
         m.d.comb += rounded.eq((half + 1) >> 1)
@@ -109,18 +136,17 @@ class SecondScale(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         product = Signal(signed(34), reset_less=True)
-        total, coarse = Signal(signed(35), reset_less=True), Signal(signed(35), reset_less=True)
+        total = Signal(signed(35), reset_less=True)
         half = Signal(signed(19), reset_less=True)
-        fine, rounded = Signal(signed(35)), Signal(signed(19))
-        m.d.comb += [fine.eq(coarse >> self.fine), rounded.eq((half + 1) >> 1)]
+        rounded = Signal(signed(19))
+        m.d.comb += rounded.eq((half + 1) >> 1)
         with m.If(self.enable[0]):
             m.d.sync += product.eq(self.x * self.multiplier)
         with m.If(self.enable[1]):
             m.d.sync += total.eq(product + self.offset)
-        with m.If(self.enable[2]):
-            m.d.sync += coarse.eq(total >> Cat(C(0, 3), self.coarse))
+        coarse = CoarseShift(m, total, self.coarse, self.enable[2])
         with m.If(self.enable[3]):
-            m.d.sync += half.eq(saturated(fine, 19))
+            m.d.sync += half.eq(coarse.shifted(self.fine))
         with m.If(self.enable[4]):
             m.d.sync += self.result.eq(saturated(rounded, 18))
         return m

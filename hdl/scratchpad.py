@@ -1,13 +1,13 @@
 """The scratchpad: banks of int8 words with one read and one write port each, shared by fixed priority."""
 
-from amaranth import Array, Cat, Module, Mux, Signal, unsigned
+from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Out
 from amaranth.utils import exact_log2
 
 from .config import AcceleratorConfig
 from .interfaces import READ_LATENCY, ScratchpadReadSignature, ScratchpadWriteSignature
+from .ram import Ram
 
 __all__ = ["READERS", "WRITERS", "Scratchpad"]
 
@@ -58,47 +58,49 @@ class Scratchpad(wiring.Component):
                 signals.append(signal)
             return signals
 
-        granted_read = [[] for _ in readers]
-        granted_write = [[] for _ in writers]
         bank_data = []
         for bank in range(banks):
-            memory = m.submodules[f"bank_{bank}"] = Memory(
-                shape=unsigned(word_bits), depth=config.bank_words, init=[])
-            read, write = memory.read_port(), memory.write_port(granularity=8 * config.lanes)
+            memory = m.submodules[f"bank_{bank}"] = Ram(
+                word_bits, config.bank_words, slices=config.rows // config.lanes)
 
             requests = wants(readers, bank, READERS)
-            taken = 0
-            for index, request in enumerate(requests):
-                granted_read[index].append(request & ~taken if index else request)
-                taken = taken | request if index else request
-            m.d.comb += read.en.eq(taken)
+            m.d.comb += memory.read_enable.eq(Cat(requests).any())
             with m.If(requests[0]):
-                m.d.comb += read.addr.eq(readers[0].address)
+                m.d.comb += memory.read_address.eq(readers[0].address)
             for index in range(1, len(readers)):
                 with m.Elif(requests[index]):
-                    m.d.comb += read.addr.eq(readers[index].address)
+                    m.d.comb += memory.read_address.eq(readers[index].address)
 
             requests = wants(writers, bank, WRITERS)
-            granted_write[0].append(requests[0])
-            granted_write[1].append(requests[1] & ~requests[0])
             urgent = requests[0]
             m.d.comb += [
-                write.addr.eq(Mux(urgent, writers[0].address, writers[1].address)),
-                write.data.eq(Mux(urgent, writers[0].data, writers[1].data)),
-                write.en.eq(Mux(urgent, writers[0].mask, writers[1].mask & requests[1].replicate(len(write.en)))),
+                memory.write_address.eq(Mux(urgent, writers[0].address, writers[1].address)),
+                memory.write_data.eq(Mux(urgent, writers[0].data, writers[1].data)),
+                memory.write_enable.eq(Mux(
+                    urgent, writers[0].mask, writers[1].mask & requests[1].replicate(memory.slices))),
             ]
 
             # The register after the memory.
             used = Signal(name=f"used_{bank}")
             data = Signal(word_bits, name=f"data_{bank}", reset_less=True)
-            m.d.sync += used.eq(read.en)
+            m.d.sync += used.eq(memory.read_enable)
             with m.If(used):
-                m.d.sync += data.eq(read.data)
+                m.d.sync += data.eq(memory.read_data)
             bank_data.append(data)
 
-        for name, port, grants in zip(READERS, readers, granted_read, strict=True):
+        def give_way(ports):
+            """Of two ports that want the same bank, the later one waits. Banks are compared in pairs: that is a
+            shorter way than through the banks themselves."""
+            for index, port in enumerate(ports):
+                m.d.comb += port.ready.eq(~Cat(
+                    other.enable & (other.address[offset_bits:] == port.address[offset_bits:])
+                    for other in ports[:index]).any())
+
+        give_way(readers)
+        give_way(writers)
+        for name, port in zip(READERS, readers, strict=True):
             granted = Signal(name=f"{name}_granted")
-            m.d.comb += [granted.eq(Cat(grants).any()), port.ready.eq(granted)]
+            m.d.comb += granted.eq(port.enable & port.ready)
             stages = READ_LATENCY - 1
             valid = Signal(stages, name=f"{name}_valid")
             m.d.sync += valid.eq(Cat(granted, valid))
@@ -110,7 +112,4 @@ class Scratchpad(wiring.Component):
             # Held until the next read of this port, so that idle cycles toggle nothing.
             with m.If(valid[-1]):
                 m.d.sync += port.data.eq(Array(bank_data)[bank_of])
-
-        for port, grants in zip(writers, granted_write, strict=True):
-            m.d.comb += port.ready.eq(Cat(grants).any())
         return m

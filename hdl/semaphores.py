@@ -62,7 +62,7 @@ class Semaphores(wiring.Component):
         m = Module()
         ports = [getattr(self, engine.name.lower()) for engine in Engine]
         counts = [Signal(SEMAPHORE_BITS, name=f"count_{i}") for i in range(SEMAPHORES)]
-        zero = Cat(count == 0 for count in counts)
+        zero = Signal(SEMAPHORES, init=-1)
         taken = Signal(SEMAPHORES)
 
         # Found free in one cycle, granted in the next. In between, only a grant to another engine that wants
@@ -94,6 +94,10 @@ class Semaphores(wiring.Component):
                 total = Signal(SEMAPHORE_BITS + 2, name=f"total_{i}")
                 m.d.comb += total.eq(count + _change(index))
                 m.d.sync += [count.eq(total), self.overflow[i].eq(total[SEMAPHORE_BITS])]
+                with m.If(index[:-1].any()):
+                    m.d.sync += zero[i].eq(0)
+                with m.Elif(taken[i]):
+                    m.d.sync += zero[i].eq(count == 1)
         return m
 
 

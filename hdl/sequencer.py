@@ -1,7 +1,7 @@
 """Runs a program: fetch, check, dispatch to the engines' queues, start and order them, and stop on any
 fault."""
 
-from amaranth import Cat, Module, ResetInserter, Signal
+from amaranth import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -112,7 +112,7 @@ class Sequencer(wiring.Component):
             m.d.comb += [
                 unit.enable.eq(running),
                 unit.hold.eq(semaphores.overflow.any()),
-                finished[i].eq(port.finished),
+                finished[i].eq(unit.ended),
                 self.busy[i].eq(unit.busy & running),
                 self.waiting[i].eq(unit.waiting & running),
             ]
@@ -148,13 +148,14 @@ class Sequencer(wiring.Component):
         faults += [(ErrorCause.WATCHDOG, expired & ~unit.idle, unit.head) for unit in units.values()]
         faults += [(ErrorCause.WATCHDOG, expired, fetched)]
         faulty = Signal(len(faults))  # one cycle later; the instructions are still where they were
+        first = Signal(len(faults))
         failing = Signal()
 
         m.d.sync += [
             self.reset.eq(0),
             faulty.eq(Cat(condition & running for _cause, condition, _address in faults)),
         ]
-        m.d.comb += [failing.eq(faulty.any()), status.busy.eq(running)]
+        m.d.comb += [failing.eq(faulty.any()), first.eq(faulty & -faulty), status.busy.eq(running)]
         starting = Signal()
         with m.If(self.start & ~running & ~starting & ~status.error):
             m.d.comb += self.clear.eq(1)
@@ -164,9 +165,10 @@ class Sequencer(wiring.Component):
         with m.If(running):
             with m.If(failing):
                 m.d.sync += [running.eq(0), status.error.eq(1), self.reset.eq(1)]
-                for i, (cause, _condition, address) in reversed(list(enumerate(faults))):
-                    with m.If(faulty[i]):
-                        m.d.sync += [status.cause.eq(cause), status.error_address.eq(address)]
+                m.d.sync += [
+                    status.cause.eq(_chosen(first, [cause.value for cause, _condition, _address in faults])),
+                    status.error_address.eq(_chosen(first, [address for _cause, _condition, address in faults])),
+                ]
             with m.Elif(decoder.ended & all_idle & fetch.quiet):
                 m.d.sync += [running.eq(0), status.done.eq(1)]
         with m.If(self.soft_reset):
@@ -181,3 +183,11 @@ class Sequencer(wiring.Component):
                 status.error_address.eq(0),
             ]
         return m
+
+
+def _chosen(one_hot, values):
+    """The value whose bit in ``one_hot`` is set."""
+    result = 0
+    for bit, value in zip(one_hot, values, strict=True):
+        result |= Mux(bit, value, 0)
+    return result

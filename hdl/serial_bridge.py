@@ -2,7 +2,6 @@
 
 from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
@@ -10,6 +9,7 @@ from .axi import AXI4LiteSignature, AXI4Signature
 from .bus_access import BusAccess
 from .config import AcceleratorConfig
 from .control import CONTROL_ADDRESS_BITS
+from .ram import Ram
 from .serial_frames import (
     BRIDGE_INFO,
     PAYLOAD_BYTES,
@@ -94,7 +94,7 @@ class SerialBridge(wiring.Component):
         m.submodules.sender = sender = FrameSender()
         m.submodules.register_access = register_access = BusAccess(self.registers.signature, self._bus_cycles)
         m.submodules.memory_access = memory_access = BusAccess(self.memory.signature, self._bus_cycles)
-        m.submodules.buffer = buffer = Memory(shape=8, depth=PAYLOAD_BYTES, init=[])
+        m.submodules.buffer = buffer = Ram(8, PAYLOAD_BYTES)
         connect(m, receiver.line, frames.line)
         connect(m, sender.bytes, transmitter.bytes)
         connect(m, flipped(self.registers), register_access.bus)
@@ -126,14 +126,14 @@ class SerialBridge(wiring.Component):
         ]
 
         # The buffer: filled by the receiver, or by what is read for the reply.
-        write, read = buffer.write_port(), buffer.read_port()
         keep, kept = Signal(), Signal(8)
         m.d.comb += [
-            write.en.eq(frames.buffer.enable | keep),
-            write.addr.eq(Mux(keep, position, frames.buffer.address)),
-            write.data.eq(Mux(keep, kept, frames.buffer.data)),
-            read.addr.eq(Mux(reply.valid, sender.buffer.address, position)),
-            sender.buffer.data.eq(read.data),
+            buffer.write_enable.eq(frames.buffer.enable | keep),
+            buffer.write_address.eq(Mux(keep, position, frames.buffer.address)),
+            buffer.write_data.eq(Mux(keep, kept, frames.buffer.data)),
+            buffer.read_enable.eq(1),
+            buffer.read_address.eq(Mux(reply.valid, sender.buffer.address, position)),
+            sender.buffer.data.eq(buffer.read_data),
         ]
 
         # The access to the word, on one of the buses.
@@ -203,7 +203,7 @@ class SerialBridge(wiring.Component):
                 m.next = "gather"
             with m.State("gather"):
                 m.d.sync += [
-                    data.word_select(lane, 8).eq(read.data), strobe.bit_select(lane, 1).eq(1),
+                    data.word_select(lane, 8).eq(buffer.read_data), strobe.bit_select(lane, 1).eq(1),
                     lane.eq(lane + 1), position.eq(position + 1)]
                 m.next = "fetch"
                 with m.If(word_ends | last):

@@ -7,13 +7,13 @@ stage      what is visible
 =========  ====================================================================================
 3          accumulators, residual operand, row entry, first parameters
 9          result of the first scale
-13         GELU, softmax numerator
-14         operand of the second scale
-19         result of the second scale
-20         the result, written to scratchpad or accumulators
-21 + L     sums and maxima over the lanes (L = log2 lanes)
-22 + L     row totals
-37 + L     row table entry, written
+14         GELU, softmax numerator
+15         operand of the second scale
+20         result of the second scale
+21         the result, written to scratchpad or accumulators
+22 + L     sums and maxima over the lanes (L = log2 lanes)
+23 + L     row totals
+40 + L     row table entry, written
 =========  ====================================================================================
 
 The pipeline never stalls: a beat is issued when everything it needs has been granted.
@@ -21,7 +21,6 @@ The pipeline never stalls: a beat is issued when everything it needs has been gr
 
 from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from .accumulators import AccumulatorPortSignature
@@ -30,6 +29,7 @@ from .delay import DelayLine
 from .halves import HalfClaimSignature, HalfUse
 from .interfaces import CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
 from .isa import FIRST_PARAMETERS, SECOND_PARAMETERS, VECTOR, Function
+from .ram import Ram
 from .row_statistics import RowStatistics, Tree, tree_latency
 from .row_unit import RowEntry, RowKind, RowUnit, squares_bits
 from .vector_control import Beat, BeatIssuer, ParameterFeeder
@@ -72,27 +72,26 @@ class VectorEngine(wiring.Component):
         m = Module()
         m.submodules.feeder = feeder = ParameterFeeder(config)
         m.submodules.issuer = issuer = BeatIssuer(config)
-        m.submodules.row_table = row_table = Memory(shape=RowEntry, depth=config.row_entries, init=[])
+        m.submodules.row_table = row_table = Ram(RowEntry.as_shape().size, config.row_entries)
         stages = Stages(m, config, issuer)
 
         # The scalar of an instruction: the functions that have one drain the pipeline first.
         multiplier, shift = Signal(16, reset_less=True), Signal(6, reset_less=True)
-        with m.If(issuer.start & stages.is_(0, Function.EXPONENTIAL, Function.RESIDUAL)):
+        with m.If(issuer.start & issuer.instruction.function.matches(Function.EXPONENTIAL, Function.RESIDUAL)):
             m.d.sync += [multiplier.eq(issuer.instruction.multiplier), shift.eq(issuer.instruction.shift)]
 
         self._control(m, stages, feeder, issuer)
-        row = self._row_operands(m, stages, issuer, row_table.read_port(), multiplier, shift)
+        row = self._row_operands(m, stages, issuer, row_table, multiplier, shift)
         lanes = self._lanes(m, stages, feeder, issuer, row)
         self._write_back(m, stages, issuer, lanes)
         row_unit = self._statistics(m, stages, issuer, lanes, multiplier, shift)
 
         m.submodules.written_rows = written_rows = DelayLine(16, stages.entry)
-        row_write = row_table.write_port()
         m.d.comb += [
             written_rows.input.eq(issuer.beat.row),
-            row_write.en.eq(row_unit.written | feeder.entry_valid),
-            row_write.addr.eq(Mux(feeder.entry_valid, feeder.entry_row, written_rows.output)),
-            row_write.data.eq(Mux(feeder.entry_valid, feeder.entry, row_unit.entry)),
+            row_table.write_enable.eq(row_unit.written | feeder.entry_valid),
+            row_table.write_address.eq(Mux(feeder.entry_valid, feeder.entry_row, written_rows.output)),
+            row_table.write_data.eq(Mux(feeder.entry_valid, feeder.entry.as_value(), row_unit.entry.as_value())),
         ]
         return m
 
@@ -125,12 +124,13 @@ class VectorEngine(wiring.Component):
             self.accumulators.read_address.eq(issuer.beat.accumulator),
         ]
 
-    def _row_operands(self, m, stages, issuer, port, multiplier, shift):
+    def _row_operands(self, m, stages, issuer, row_table, multiplier, shift):
         """The entry of the row table, or the instruction's scalar, in stage OPERANDS."""
         index = Signal(16, reset_less=True)
         with m.If(issuer.issue):
             m.d.sync += index.eq(issuer.beat.row)
-        m.d.comb += [port.addr.eq(index), port.en.eq(stages.valid[1])]
+        m.d.comb += [row_table.read_address.eq(index), row_table.read_enable.eq(stages.valid[1])]
+        entry = RowEntry(row_table.read_data)
         row = RowOperands(
             by_row=Signal(name="by_row"), negate=Signal(name="negate"),
             addend=Signal(signed(32), name="row_addend", reset_less=True),
@@ -141,12 +141,12 @@ class VectorEngine(wiring.Component):
         with m.If(stages.valid[here]):
             m.d.sync += [row.by_row.eq(stages.has(here, "row_scaled") | exponential), row.negate.eq(exponential)]
             with m.If(exponential):
-                m.d.sync += [row.addend.eq(port.data.as_value()[:32].as_signed()), row.multiplier.eq(multiplier),
+                m.d.sync += [row.addend.eq(row_table.read_data[:32].as_signed()), row.multiplier.eq(multiplier),
                              row.shift.eq(shift)]
             with m.Else():
                 m.d.sync += [
-                    row.addend.eq(Mux(stages.is_(here, Function.LAYER_NORM), -port.data.mean, 0)),
-                    row.multiplier.eq(port.data.multiplier), row.shift.eq(port.data.shift),
+                    row.addend.eq(Mux(stages.is_(here, Function.LAYER_NORM), -entry.mean, 0)),
+                    row.multiplier.eq(entry.multiplier), row.shift.eq(entry.shift),
                 ]
         return row
 

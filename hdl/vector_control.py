@@ -84,6 +84,7 @@ class ParameterFeeder(wiring.Component):
         requested = Signal(range(2 * words + 1))  # words of this group asked for
         received = Signal(range(2 * words + 1))
         wanted, start = Signal(range(2 * words + 1)), Signal(range(2 * words + 1))
+        granted, next_is_last = Signal(), Signal()
 
         payload = self.command.payload
         rows = payload.function == Function.LOAD_ROWS.value
@@ -100,22 +101,24 @@ class ParameterFeeder(wiring.Component):
                 self.following.valid.eq(~rows),
             ]
 
-        function = instruction.function
-        first, second = any_of(function, "first"), any_of(function, "second")
-        m.d.comb += [
-            wanted.eq(Mux(any_of(function, "mask"), 1, Mux(first, words, 0) + Mux(second, words, 0))),
-            start.eq(Mux(second & ~first, words, 0)),
-        ]
+            first, second = (any_of(payload.function, trait) for trait in ("first", "second"))
+            m.d.sync += [
+                wanted.eq(Mux(any_of(payload.function, "mask"), 1, Mux(first, words, 0) + Mux(second, words, 0))),
+                start.eq(Mux(second & ~first, words, 0)),
+            ]
 
         # The words of a group, straight from the port into their place.
         arriving = Signal(READ_LATENCY)
-        m.d.sync += arriving.eq(Cat(self.port.enable & self.port.ready, arriving))
-        row_request = Signal()
+        m.d.sync += arriving.eq(Cat(granted, arriving))
+        asking, row_request = Signal(), Signal()
         m.d.comb += [
-            self.port.enable.eq((active & free & (requested != wanted)) | row_request),
+            next_is_last.eq(requested + 1 == wanted),
+            granted.eq(self.port.enable & self.port.ready),
+            self.port.enable.eq(asking | row_request),
             self.port.address.eq(address),
         ]
-        with m.If(self.port.enable & self.port.ready):
+        m.d.sync += asking.eq(active & free & Mux(granted, ~next_is_last, requested != wanted))
+        with m.If(granted):
             m.d.sync += [address.eq(address + 1), requested.eq(requested + 1)]
         store = Signal(range(2 * words + 1))
         m.d.comb += store.eq(start + received)
@@ -183,18 +186,20 @@ class BeatIssuer(wiring.Component):
         Too many instructions are under way: start none.
     quiet : in
         No vector instruction is under way.
+    instruction : out, VECTOR
+        The one that is started, or waits to be.
     start : out
-        The first beat of an instruction is issued in this cycle.
+        It has its half from this cycle on; its first beat is issued later.
     issue : out
         ``beat`` is issued in this cycle.
-    instruction : out, VECTOR
-        The instruction it belongs to.
-    first_of_group, in_first_group, in_last_group, last : out
-        Where in the instruction the beat lies.
+    function, first_of_group, in_first_group, in_last_group, last : out
+        Of the beat's instruction, and where in it the beat lies.
     busy : out
         An instruction is held, started or not.
     conflict : out
         For the counters.
+
+    The next beat is worked out while the residual operand of the one before is asked for.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -209,10 +214,11 @@ class BeatIssuer(wiring.Component):
             "grant": In(1),
             "stall": In(1),
             "quiet": In(1),
+            "instruction": Out(VECTOR.layout),
             "start": Out(1),
             "issue": Out(1),
             "beat": Out(Beat),
-            "instruction": Out(VECTOR.layout),
+            "function": Out(VECTOR.layout["function"].shape),
             "first_of_group": Out(1),
             "in_first_group": Out(1),
             "in_last_group": Out(1),
@@ -227,56 +233,69 @@ class BeatIssuer(wiring.Component):
         m = Module()
         instruction = self.instruction
         active, started = Signal(), Signal()
-        row, group = Signal(16), Signal(16)  # left after this one
-        spacing = Signal(range(GROUP_SPACING))
-        group_accumulator, group_destination, group_residual = Signal(16), Signal(16), Signal(16)
-        accumulator, destination, residual = Signal(16), Signal(16), Signal(16)
-        slice_, part = Signal(4), Signal(4)
-        index = Signal(16)
         drains, reads_residual = Signal(), Signal()
 
-        # What RESIDUAL writes back, nobody reads before it is written.
-        writing_back, drained = Signal(), Signal()
+        # The start. What RESIDUAL writes back, nobody reads before it is written.
+        writing_back, drained, waiting = Signal(), Signal(), Signal()
         with m.If(self.start & reads_residual):
             m.d.sync += writing_back.eq(1)
         with m.Elif(self.quiet):
             m.d.sync += writing_back.eq(0)
-
-        may_start, ready = Signal(), Signal()
         m.d.comb += [
             drained.eq(self.quiet | ~(drains | writing_back)),
+            waiting.eq(active & ~started),
             self.busy.eq(active),
             self.half.eq(instruction.accumulator[exact_log2(config.half_words)]),
-            self.request.eq(active & ~started & drained & ~self.stall),
-            may_start.eq(started | (self.request & self.grant)),
-            ready.eq(active & may_start & (spacing == 0) & (~self.first_of_group | self.armed)),
-            self.residual.enable.eq(ready & reads_residual),
-            self.residual.address.eq(residual),
-            self.issue.eq(ready & (~reads_residual | self.residual.ready)),
-            self.start.eq(self.issue & ~started),
-            self.taken.eq(self.issue & self.first_of_group),
-            self.last.eq((row == 0) & (group == 0)),
-            self.in_last_group.eq(group == 0),
-            self.beat.accumulator.eq(accumulator),
-            self.beat.slice.eq(slice_),
-            self.beat.destination.eq(destination),
-            self.beat.part.eq(part),
-            self.beat.row.eq(index),
-            self.conflict.eq((active & ~may_start & drained)
-                             | (self.residual.enable & ~self.residual.ready)),
+            self.request.eq(waiting & drained & ~self.stall),
+            self.start.eq(self.request & self.grant),
         ]
-        with m.If(spacing != 0):
-            m.d.sync += spacing.eq(spacing - 1)
-        with m.If(self.issue):
+        with m.If(self.start):
+            m.d.sync += started.eq(1)
+
+        # The beat that waits for its residual operand, if it has one.
+        held, held_reads_residual = Signal(), Signal()
+        m.d.comb += [
+            self.residual.enable.eq(held & held_reads_residual),
+            self.issue.eq(held & (~held_reads_residual | self.residual.ready)),
+            self.conflict.eq((waiting & drained) | (self.residual.enable & ~self.residual.ready)),
+        ]
+
+        # The beat after that.
+        row, group = Signal(16), Signal(16)  # left after this one
+        spacing, group_spacing = Signal(range(GROUP_SPACING)), Signal(range(GROUP_SPACING))
+        group_accumulator, group_destination, group_residual = Signal(16), Signal(16), Signal(16)
+        accumulator, destination, residual = Signal(16), Signal(16), Signal(16)
+        slice_, part = Signal(4), Signal(4)
+        index = Signal(16)
+        first_of_group, in_first_group, last_row, last_group = (
+            Signal(name=name) for name in ("first_of_group", "in_first_group", "last_row", "last_group"))
+        next_beat, advance, step = Signal(), Signal(), Signal()
+        m.d.comb += [
+            next_beat.eq(active & started & (spacing == 0) & (~first_of_group | self.armed)),
+            advance.eq(~held | self.issue),
+            step.eq(next_beat & advance),
+            self.taken.eq(step & first_of_group),
+        ]
+        with m.If(advance):
+            m.d.sync += held.eq(next_beat)
+            with m.If(spacing != 0):
+                m.d.sync += spacing.eq(spacing - 1)
+        with m.If(step):
             m.d.sync += [
-                started.eq(1), self.first_of_group.eq(0), row.eq(row - 1), index.eq(index + 1),
+                self.beat.accumulator.eq(accumulator), self.beat.slice.eq(slice_),
+                self.beat.destination.eq(destination), self.beat.part.eq(part), self.beat.row.eq(index),
+                self.residual.address.eq(residual), held_reads_residual.eq(reads_residual),
+                self.function.eq(instruction.function), self.first_of_group.eq(first_of_group),
+                self.in_first_group.eq(in_first_group), self.in_last_group.eq(last_group),
+                self.last.eq(last_row & last_group),
+                first_of_group.eq(0), row.eq(row - 1), last_row.eq(row == 1), index.eq(index + 1),
                 accumulator.eq(accumulator + 1),
                 destination.eq(destination + instruction.destination_stride),
                 residual.eq(residual + instruction.residual_stride),
             ]
-            with m.If(self.first_of_group):
-                m.d.sync += spacing.eq(Mux(instruction.m < GROUP_SPACING, GROUP_SPACING - instruction.m, 0))
-            with m.If(row == 0):
+            with m.If(first_of_group):
+                m.d.sync += spacing.eq(group_spacing)
+            with m.If(last_row):
                 next_word = Signal(16)
                 m.d.comb += next_word.eq(part == parts - 1)
                 next_tile = slice_ == slices - 1
@@ -284,23 +303,26 @@ class BeatIssuer(wiring.Component):
                 m.d.comb += next_accumulator.eq(
                     group_accumulator + Mux(next_tile, instruction.accumulator_stride, 0))
                 m.d.sync += [
-                    self.first_of_group.eq(1), self.in_first_group.eq(0), row.eq(instruction.m - 1),
-                    index.eq(instruction.row), group.eq(group - 1),
+                    first_of_group.eq(1), in_first_group.eq(0), row.eq(instruction.m - 1),
+                    last_row.eq(instruction.m == 1), index.eq(instruction.row), group.eq(group - 1),
+                    last_group.eq(group == 1),
                     part.eq(Mux(next_word, 0, part + 1)), slice_.eq(Mux(next_tile, 0, slice_ + 1)),
                     group_accumulator.eq(next_accumulator), accumulator.eq(next_accumulator),
                     group_destination.eq(group_destination + next_word),
                     destination.eq(group_destination + next_word),
                     group_residual.eq(group_residual + next_word), residual.eq(group_residual + next_word),
                 ]
-                with m.If(group == 0):
+                with m.If(last_group):
                     m.d.sync += active.eq(0)
 
         payload = self.following.payload
-        m.d.comb += self.following.ready.eq(~active | (self.issue & self.last))
+        m.d.comb += self.following.ready.eq(~active | (step & last_row & last_group))
         with m.If(self.following.valid & self.following.ready):
             m.d.sync += [
-                active.eq(1), started.eq(0), instruction.eq(payload), self.first_of_group.eq(1),
-                self.in_first_group.eq(1), row.eq(payload.m - 1), group.eq(payload.groups - 1),
+                active.eq(1), started.eq(0), instruction.eq(payload), first_of_group.eq(1),
+                in_first_group.eq(1), row.eq(payload.m - 1), group.eq(payload.groups - 1),
+                last_row.eq(payload.m == 1), last_group.eq(payload.groups == 1),
+                group_spacing.eq(Mux(payload.m < GROUP_SPACING, GROUP_SPACING - payload.m, 0)),
                 index.eq(payload.row), part.eq(0), slice_.eq(0),
                 group_accumulator.eq(payload.accumulator), accumulator.eq(payload.accumulator),
                 group_destination.eq(payload.destination), destination.eq(payload.destination),

@@ -9,6 +9,7 @@ from amaranth.utils import exact_log2
 from .curves import Exponential, Gelu
 from .isa import Function
 from .scale import FirstScale, SecondScale, saturated
+from .shared import Shared
 from .vector_stages import CURVED, OPERANDS, RESCALED, RESULT, SCALED, SECOND, Stages
 
 __all__ = ["Lane", "LaneInputs", "RowOperands", "chosen"]
@@ -109,7 +110,8 @@ class Lane:
         with m.If(stages.valid[OPERANDS] & stages.is_(OPERANDS, Function.ROW_MAXIMUM)):
             m.d.sync += self.unmasked.eq(Mux(self._keep1, accumulator, -2**31))
 
-        scale = m.submodules[f"first_scale_{self._lane}"] = FirstScale()
+        scale = FirstScale()
+        m.submodules[f"first_scale_{self._lane}"] = Shared(scale, "celosia_first_scale")
         m.d.comb += [
             scale.enable.eq(Cat(stages.valid[OPERANDS:SCALED])),
             scale.accumulator.eq(accumulator),
@@ -123,8 +125,9 @@ class Lane:
     def _curves(self, scaled):
         """The scaled value as it is, through GELU, and through the exponential, in stage CURVED."""
         m, stages = self._m, self._stages
-        gelu = m.submodules[f"gelu_{self._lane}"] = Gelu()
-        exponential = m.submodules[f"exponential_{self._lane}"] = Exponential()
+        gelu, exponential = Gelu(), Exponential()
+        m.submodules[f"gelu_{self._lane}"] = Shared(gelu, "celosia_gelu")
+        m.submodules[f"exponential_{self._lane}"] = Shared(exponential, "celosia_exponential")
         plain = scaled
         for stage in range(SCALED, CURVED):
             m.d.comb += [
@@ -149,7 +152,8 @@ class Lane:
             with m.Else():
                 m.d.sync += operand.eq(Mux(stages.is_(CURVED, Function.GELU), gelu, plain))
 
-        scale = m.submodules[f"second_scale_{self._lane}"] = SecondScale()
+        scale = SecondScale()
+        m.submodules[f"second_scale_{self._lane}"] = Shared(scale, "celosia_second_scale")
         m.d.comb += [
             scale.x.eq(operand),
             scale.multiplier.eq(self._multiplier2),

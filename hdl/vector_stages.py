@@ -47,7 +47,7 @@ class Stages:
         self.last = travel(issuer.issue & issuer.last, self.entry, "last")
         self.first_group = travel(issuer.in_first_group, self.totals, "first_group")
         self.last_group = travel(issuer.in_last_group, self.totals + 1, "last_group")
-        self._function = [issuer.instruction.function[:_CODE_BITS]]
+        self._function = [issuer.function[:_CODE_BITS]]
         for stage in range(1, self.totals + 2):
             code = Signal(_CODE_BITS, name=f"function_{stage}", reset_less=True)
             m.d.sync += code.eq(self._function[-1])

@@ -88,26 +88,27 @@ class WriteChannel(wiring.Component):
         with m.Elif(bus.awready):
             m.d.sync += bus.awvalid.eq(0)
 
-        # Data.
-        sent = Signal(8)  # beats of the current burst
-        last_beat = Signal()
-        send = Signal()
+        # Data: `left` beats after this one of the burst that is being sent.
+        sending, left, last_beat = Signal(), Signal(8, reset_less=True), Signal(reset_less=True)
+        room, send = Signal(), Signal()
         strobe = Signal(config.bus_bytes, reset_less=True)
         beat = Signal(config.bus_bits, reset_less=True)
         wlast = Signal(reset_less=True)
         m.d.comb += [
-            last_beat.eq(sent == lengths.r_data),
-            send.eq((~bus.wvalid | bus.wready) & lengths.r_rdy & (self.beats.valid | dropping)),
-            lengths.r_en.eq(send & last_beat),
-            self.beats.ready.eq((~bus.wvalid | bus.wready) & lengths.r_rdy & ~dropping),
+            room.eq((~bus.wvalid | bus.wready) & sending),
+            send.eq(room & (self.beats.valid | dropping)),
+            lengths.r_en.eq(~sending | (send & last_beat)),
+            self.beats.ready.eq(room & ~dropping),
             bus.wdata.eq(beat),
             bus.wstrb.eq(strobe),
             bus.wlast.eq(wlast),
         ]
+        with m.If(lengths.r_en):
+            m.d.sync += [sending.eq(lengths.r_rdy), left.eq(lengths.r_data), last_beat.eq(lengths.r_data == 0)]
+        with m.Elif(send):
+            m.d.sync += [left.eq(left - 1), last_beat.eq(left == 1)]
         with m.If(send):
-            m.d.sync += [bus.wvalid.eq(1), wlast.eq(last_beat), strobe.eq(0), sent.eq(sent + 1)]
-            with m.If(last_beat):
-                m.d.sync += sent.eq(0)
+            m.d.sync += [bus.wvalid.eq(1), wlast.eq(last_beat), strobe.eq(0)]
             with m.If(~dropping):
                 m.d.sync += [beat.eq(self.beats.p.data), strobe.eq(self.beats.p.strobe)]
         with m.Elif(bus.wready):

@@ -13,6 +13,7 @@ from typing import Literal
 
 from rich.console import Console
 
+from ..hdl import lint
 from .cache import CacheError, cache_root, cached_folder, content_key, unusable
 from .verilator import Toolchain, ToolError
 
@@ -21,13 +22,8 @@ __all__ = ["WAIVERS", "Waves", "build_failure", "compile_model", "object_cache"]
 #: Format of recorded waves: None compiles a model that can't record any, which is faster.
 Waves = Literal["vcd", "fst"] | None
 
-#: Warnings of Verilator that are noise on generated Verilog; any other one stops a build.
-WAIVERS = (
-    "-Wno-WIDTHEXPAND",  # Amaranth extends operands where Verilog's own rules do it
-    "-Wno-WIDTHTRUNC",  # and truncates in assignments, where Amaranth's rules say so
-    "-Wno-CASEINCOMPLETE",  # every signal has a value before the case that may change it
-    "-Wno-SYMRSVDWORD",  # a port called interrupt is spelt __SYM__interrupt in C++, and nowhere else
-)
+#: The warnings that are waived in a build, which asks for no style; any other one stops it.
+WAIVERS = tuple(f"-Wno-{waiver.rule}" for waiver in lint.WAIVERS if not waiver.style)
 
 _HARNESS = Path(__file__).with_name("harness.cpp")
 _LIBRARY = "libmodel.so"

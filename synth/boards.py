@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.serial_line import DEFAULT_BAUD, MIN_DIVISOR
 from celosia.hdl.system import System
 
-from .resources import SynthesisError
+from .tools import SynthesisError
 
 __all__ = ["BOARDS", "BoardBuild", "BoardError", "BoardOptions", "Pll", "Ulx3s", "build_board"]
 
@@ -191,8 +191,8 @@ def _tool_environment() -> dict[str, str]:
     return environment
 
 
-def _platform() -> Any:
-    """A ULX3S with an LFE5U-85F."""
+def _platform(target: str) -> Any:
+    """A ULX3S with an LFE5U-85F; its memories are mapped for ``target``."""
     try:
         module = import_module("amaranth_boards.ulx3s")
     except ImportError as error:
@@ -200,6 +200,7 @@ def _platform() -> Any:
     from amaranth.build import Attrs, Pins, Resource
 
     platform = module.ULX3S_85F_Platform()
+    platform.target = target
     # The ESP32 on the board restarts the FPGA while this pin is low.
     platform.add_resources([Resource("stay_on", 0, Pins("L2", dir="o"), Attrs(IO_TYPE="LVCMOS33"))])
     return platform
@@ -219,7 +220,7 @@ def build_board(
     board
         One of :data:`BOARDS`.
     config
-        The accelerator.
+        The accelerator; its ``target`` becomes that of the board.
     output
         Folder, made if it is not there: ``celosia.bit``, ``celosia.svf`` and ``timing.json``, and what the
         tools wrote in ``build/``. Bitstreams of an earlier build in it are removed first.
@@ -237,7 +238,8 @@ def build_board(
         raise BoardError(f"board must be one of {', '.join(BOARDS)}, not {board!r}")
     options = options or BoardOptions()
     tell = on_stage or (lambda stage: None)
-    environment, platform = _tool_environment(), _platform()
+    config = replace(config, target="ecp5")
+    environment, platform = _tool_environment(), _platform(config.target)
     folder = output / "build"
     folder.mkdir(parents=True, exist_ok=True)
     targets = [output / f"{_NAME}.{kind}" for kind in ("bit", "svf")]

@@ -15,7 +15,7 @@ from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.system import System
 from celosia.synth import boards
 from celosia.synth.boards import BoardError, BoardOptions, Pll, build_board
-from celosia.synth.resources import SynthesisError
+from celosia.synth.tools import SynthesisError
 
 SMALL = AcceleratorConfig(rows=4, cols=4, bus_bits=64, scratchpad_kib=16, scratchpad_banks=2, accumulator_kib=16,
                           row_entries=64, max_k=64, max_n=64, max_tokens=16)

@@ -36,11 +36,26 @@ def test_configs_as_json(tmp_path):
     assert "16 x 16" in done.stdout
 
 
-def test_generate_writes_three_files(tmp_path):
-    done = celosia("generate", "--config", "tiny", "-o", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "celosia.h", "celosia.v", "configuration.toml"]
+def test_generate_writes_a_folder_for_hosts_and_tools(tmp_path):
+    for frequency in ("100", "250"):  # the second replaces the first
+        done = celosia("generate", "--config", "tiny", "--frequency", frequency, "-o", tmp_path / "out")
+        assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [
+        "README.md", "celosia.core", "celosia.f", "celosia.h", "celosia.lpf", "celosia.rdl", "celosia.sdc", "celosia.v",
+        "celosia.vlt", "celosia.xdc", "celosia_vivado.tcl", "configuration.toml", "registers.md"]
+    assert sorted(line.split(": ")[0] for line in done.stdout.splitlines()) == [str(tmp_path / "out" / name)
+                                                                                for name in names]
+    assert "-period 4.000 " in (tmp_path / "out" / "celosia.xdc").read_text()
+
+
+def test_generate_replaces_no_page_of_somebody_else(tmp_path):
+    (tmp_path / "README.md").write_text("# Mine\n")
+    done = celosia("generate", "--config", "tiny", "-o", ".", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == ("error: the page 'README.md' must be one that Celosia generated, to be replaced: choose "
+                           "another folder\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
 
 @pytest.mark.parametrize(("arguments", "stdin", "sentence"), [
@@ -69,6 +84,8 @@ def test_generate_writes_three_files(tmp_path):
      "error: baud must be at least 300, and within 1 % of 50 MHz divided by a whole number of at least 4, not 3000000"),
     (["build", "--board", "ulx3s", "-o", "out", "--memory-kib", "130"], "",
      "error: memory_kib must be a multiple of 4, not 130"),
+    (["generate", "--config", "tiny", "--frequency", "0", "-o", "out"], "",
+     "error: the frequency must be from 1 to 2000 MHz, not 0\n"),
     (["generate", "--config", "tiny", "--set", "lanes=3", "-o", "out"], "",
      "error: lanes must be a power of two from 4 to min(rows, cols), or 0 for min(rows, cols), not 3"),
 ])

@@ -1,7 +1,10 @@
 """What `celosia generate` writes: complete, deterministic, accepted by other tools, and in agreement with Python."""
 
+import os
 import re
 import subprocess
+import sys
+from dataclasses import fields
 
 import pytest
 from celosia.generators.configurations import configuration, configuration_names
@@ -9,10 +12,8 @@ from celosia.generators.header import to_header
 from celosia.generators.tidy import tidy
 from celosia.generators.verilog import TOP, to_verilog
 from celosia.hdl.config import AcceleratorConfig, ConfigError
-from celosia.hdl.isa import FORMATS, Opcode
-from celosia.hdl.registers import REGISTERS
-from celosia.sim.build import WAIVERS
-from celosia.sim.verilator import Toolchain
+from celosia.hdl.isa import FORMATS, RECORDS, Function, Opcode
+from celosia.hdl.registers import ACCELERATOR_ID, REGISTERS, VERSION, ErrorCause
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +47,12 @@ def test_refused_configurations(name, settings, sentence):
         configuration(name, settings)
 
 
-def test_verilog_is_the_same_twice(verilog):
-    assert to_verilog(configuration("tiny")) == verilog
+def test_verilog_is_the_same_in_another_process(verilog):
+    program = ("import sys; from celosia.generators.configurations import configuration;"
+               "from celosia.generators.verilog import to_verilog; sys.stdout.write(to_verilog(configuration('tiny')))")
+    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONHASHSEED": "7"},
+                          capture_output=True, text=True, check=True)
+    assert done.stdout == verilog
 
 
 def test_verilog_has_the_ports_that_tools_recognise(verilog):
@@ -59,15 +64,6 @@ def test_verilog_has_the_ports_that_tools_recognise(verilog):
 def test_no_floating_point_and_no_initialised_memory(verilog):
     assert not re.search(r"\breal\b|\$bitstoreal|\bshortreal\b", verilog)
     assert "initial begin" not in verilog
-
-
-def test_verilog_passes_lint(verilog, tmp_path):
-    source = tmp_path / f"{TOP}.v"
-    source.write_text(verilog)
-    toolchain = Toolchain.find()
-    done = subprocess.run([str(toolchain.command), "--lint-only", *WAIVERS, "--top-module", TOP, str(source)],
-                          env=toolchain.environment() | {"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_tidy_keeps_what_somebody_else_reads():
@@ -97,13 +93,28 @@ endmodule
 def test_header_agrees_with_python(tmp_path):
     config = configuration("rect")
     (tmp_path / "celosia.h").write_text(to_header(config))
-    expected = {f"CELOSIA_REG_{register.name.upper()}": register.offset for register in REGISTERS}
-    expected |= {f"CELOSIA_{name}": getattr(config, name.lower()) for name in ("ROWS", "COLS", "LANES", "BUS_BITS")}
-    expected |= {f"CELOSIA_OP_{opcode.name}": opcode.value for opcode in Opcode}
-    for form in FORMATS.values():
+    numbers = {spec.name: getattr(config, spec.name) for spec in fields(config) if isinstance(spec.default, int)}
+    expected = {f"CELOSIA_{name.upper()}": value for name, value in numbers.items()}
+    expected |= {"CELOSIA_ACCELERATOR_ID": ACCELERATOR_ID, "CELOSIA_VERSION": VERSION}
+    for register in REGISTERS:
+        name = f"CELOSIA_REG_{register.name.upper()}"
+        expected[name] = register.offset
+        for bits in register.bits:
+            expected[f"{name}_{bits.name.upper()}_BIT"] = bits.offset
+            expected[f"{name}_{bits.name.upper()}_WIDTH"] = bits.width
+    for prefix, members in [("ERROR", ErrorCause), ("OP", Opcode), ("FUNCTION", Function)]:
+        expected |= {f"CELOSIA_{prefix}_{member.name}": member.value for member in members}
+    for form in (*FORMATS.values(), *RECORDS):
+        name = f"CELOSIA_{form.name.upper()}"
+        expected[f"{name}_BYTES"] = form.size
         for field in form.fields:
-            expected[f"CELOSIA_{form.name.upper()}_{field.name.upper()}_BIT"] = field.offset
-            expected[f"CELOSIA_{form.name.upper()}_{field.name.upper()}_WIDTH"] = field.width
+            expected[f"{name}_{field.name.upper()}_BIT"] = field.offset
+            expected[f"{name}_{field.name.upper()}_WIDTH"] = field.width
+    header = (tmp_path / "celosia.h").read_text()
+    texts = {f"CELOSIA_{spec.name.upper()}": getattr(config, spec.name) for spec in fields(config)
+             if isinstance(spec.default, str)}
+    assert all(f'#define {name} "{text}" ' in header for name, text in texts.items())
+    assert set(re.findall(r"^#define (\w+)", header, re.MULTILINE)) == {"CELOSIA_H", *expected, *texts}
     lines = "\n".join(f'  printf("{name} %ld\\n", (long){name});' for name in expected)
     source = tmp_path / "check.c"
     source.write_text(f'#include <stdio.h>\n#include "celosia.h"\nint main(void) {{\n{lines}\n  return 0;\n}}\n')
@@ -122,13 +133,14 @@ def test_configuration_file_round_trip(tmp_path):
 
 @pytest.mark.parametrize(("text", "sentence"), [
     ("rows = ", "the configuration must be TOML: "),
-    ("rowz = 4", "'rowz' is not a parameter; the parameters are name, status, rows"),
+    ("rowz = 4", "'rowz' is not a parameter; the parameters are name, status, target, rows"),
     ("lanes = 32", "lanes must be a power of two from 4 to min(rows, cols), or 0 for min(rows, cols), not 32"),
     ("rows = 4\nscratchpad_kib = 512",
      "scratchpad_kib must be a power of two from 16 to 1024, and at most 65536 words of `rows` bytes, not 512"),
     ("bus_bits = 32", "bus_bits must be 64, 128 or 256, not 32"),
     ("address_bits = 64", "address_bits must be from 32 to 48, not 64"),
-    ("name = 'a b'", "name must be a word of letters, digits, '-' and '_', not 'a b'"),
+    ("name = 'a b'", "name must be a word of ASCII letters, digits, '-' and '_', not 'a b'"),
+    ("name = 'é'", "name must be a word of ASCII letters, digits, '-' and '_', not 'é'"),
     ("status = 'good'", "status must be 'verified' or 'experimental', not 'good'"),
     ("rows = true", "rows must be a power of two from 4 to 64, not True"),
 ])

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from amaranth.back import verilog
 from celosia import cli
 from celosia.firmware.driver import Accelerator, HardwareError
 from celosia.firmware.serial_transport import SerialTransport
 from celosia.firmware.synthetic import random_encoder, random_tokens
-from celosia.generators.tidy import tidy
+from celosia.generators.verilog import convert
 from celosia.hdl.axi import flat_ports
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.registers import ErrorCause
@@ -35,7 +34,7 @@ def port() -> Iterator[str]:
     """A port with the board of the configuration ``ulx3s``. The line damages two bytes in each direction."""
     design = SimulatedSystem(
         CONFIG, memory_bytes=MEMORY_BYTES, divisor=DIVISOR, idle_cycles=IDLE_CYCLES, memory_base=BASE)
-    text = tidy(verilog.convert(design, name="board", ports=flat_ports(design), emit_src=False))
+    text = convert(design, name="board", ports=flat_ports(design))
     damaged = (300, 700)
     with Simulation(compile_model(text, top="board"), np.zeros(4096, np.uint8)) as simulation:
         pins = PinsToTerminal(simulation, DIVISOR, damaged)

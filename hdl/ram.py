@@ -1,0 +1,119 @@
+"""The one memory that everything is made of.
+
+Amaranth's own memories come with a value for each word, which costs half of the time it takes to write the Verilog,
+and with a rule for reading a word while it is written, which costs logic. Ours need neither: where the
+platform takes a Verilog file, a memory is an instance of a module that every tool maps to block RAM.
+"""
+
+from amaranth import ClockSignal, Instance, Module
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+__all__ = ["Ram"]
+
+#: Memories of fewer words are not worth a block RAM.
+_SMALL = 64
+
+_MODULE = """\
+// {words} words, one read and one write port. A word that is read while it is written reads as anything.
+module {name} #(
+  parameter WIDTH = 8,
+  parameter ADDRESS_BITS = 4,
+  parameter SLICES = 1
+) (
+  input clk,
+  input [SLICES-1:0] write_enable,
+  input [ADDRESS_BITS-1:0] write_address,
+  input [WIDTH-1:0] write_data,
+  input read_enable,
+  input [ADDRESS_BITS-1:0] read_address,
+  output reg [WIDTH-1:0] read_data
+);
+  localparam SLICE = WIDTH / SLICES;
+  {attributes}reg [WIDTH-1:0] content [0:(1<<ADDRESS_BITS)-1];
+  integer slice;
+  always @(posedge clk) begin
+    for (slice = 0; slice < SLICES; slice = slice + 1)
+      if (write_enable[slice])
+        content[write_address][slice*SLICE +: SLICE] <= write_data[slice*SLICE +: SLICE];
+    if (read_enable)
+      read_data <= content[read_address];
+  end
+endmodule
+"""
+
+#: How a target is told where a large memory goes, and a small one.
+_STYLES = {"generic": ("", ""), "ecp5": ("block", "distributed"), "xilinx": ("block", "distributed")}
+
+
+class Ram(wiring.Component):
+    """A memory with one read and one write port.
+
+    Parameters
+    ----------
+    width : int
+        Bits of a word.
+    depth : int
+        Words; a power of two.
+    slices : int
+        Parts of a word, of equal width, that can be written alone.
+
+    Members
+    -------
+    write_enable : in, a bit a slice
+    write_address, write_data : in
+    read_enable, read_address : in
+    read_data : out
+        The word, one cycle after ``read_enable``; held until the next read.
+
+    Rules
+    -----
+    1. A read in a later cycle than a write returns what was written.
+    2. A read in the same cycle as a write of the same word returns anything.
+    3. The content survives a reset and is undefined after power-up.
+    """
+
+    def __init__(self, width: int, depth: int, slices: int = 1):
+        if depth < 2 or depth & (depth - 1):
+            raise ValueError(f"depth must be a power of two from 2, not {depth}")
+        if slices < 1 or width % slices:
+            raise ValueError(f"slices must divide width ({width}), not {slices}")
+        self.depth, self.slices = depth, slices
+        super().__init__({
+            "write_enable": In(slices),
+            "write_address": In(ceil_log2(depth)),
+            "write_data": In(width),
+            "read_enable": In(1),
+            "read_address": In(ceil_log2(depth)),
+            "read_data": Out(width),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        if platform is None:
+            self._amaranth_memory(m)
+            return m
+        large = self.depth >= _SMALL
+        name = "celosia_ram" if large else "celosia_small_ram"
+        style = _STYLES[getattr(platform, "target", "generic")][0 if large else 1]
+        platform.add_file(f"{name}.v", _MODULE.format(
+            name=name, words=f"{_SMALL} or more" if large else f"Fewer than {_SMALL}",
+            attributes=f'(* no_rw_check, ram_style = "{style}" *) ' if style else "(* no_rw_check *) "))
+        m.submodules.words = Instance(
+            name,
+            p_WIDTH=len(self.read_data), p_ADDRESS_BITS=len(self.read_address), p_SLICES=self.slices,
+            i_clk=ClockSignal(), i_write_enable=self.write_enable, i_write_address=self.write_address,
+            i_write_data=self.write_data, i_read_enable=self.read_enable, i_read_address=self.read_address,
+            o_read_data=self.read_data)
+        return m
+
+    def _amaranth_memory(self, m):
+        memory = m.submodules.words = Memory(shape=len(self.read_data), depth=self.depth, init=[])
+        write = memory.write_port(granularity=len(self.read_data) // self.slices)
+        read = memory.read_port()
+        m.d.comb += [
+            write.en.eq(self.write_enable), write.addr.eq(self.write_address), write.data.eq(self.write_data),
+            read.en.eq(self.read_enable), read.addr.eq(self.read_address), self.read_data.eq(read.data),
+        ]

@@ -1,0 +1,36 @@
+"""A stream through two registers, so that neither side's handshake depends on the other's in the same cycle."""
+
+from amaranth import Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Skid"]
+
+
+class Skid(wiring.Component):
+    """One item a cycle, one cycle later.
+
+    Members
+    -------
+    input, output : streams of ``shape``
+    """
+
+    def __init__(self, shape):
+        self._shape = shape
+        super().__init__({"input": In(stream.Signature(shape)), "output": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+        spare = Signal(self._shape, reset_less=True)
+        spare_valid = Signal()
+        m.d.comb += self.input.ready.eq(~spare_valid)
+        with m.If(~self.output.valid | self.output.ready):
+            m.d.sync += [
+                self.output.valid.eq(self.input.valid | spare_valid), self.output.payload.eq(self.input.payload),
+                spare_valid.eq(0),
+            ]
+            with m.If(spare_valid):
+                m.d.sync += self.output.payload.eq(spare)
+        with m.Elif(self.input.valid & self.input.ready):
+            m.d.sync += [spare.eq(self.input.payload), spare_valid.eq(1)]
+        return m

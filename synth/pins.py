@@ -1,0 +1,46 @@
+"""The accelerator behind five pins, for place and route: inside a chip its ports are no pins."""
+
+from celosia.generators.ports import Kind, interfaces_of
+from celosia.generators.verilog import TOP
+from celosia.hdl.config import AcceleratorConfig
+
+__all__ = ["PINS_TOP", "few_pins"]
+
+#: Name of the module that :func:`few_pins` writes.
+PINS_TOP = "pins"
+
+_MODULE = """\
+// Every port of the accelerator is a register of a shift chain, so that all paths run between registers.
+module {top}(input clk, input rst, input in, input capture, output out);
+  reg reset;
+  reg [{inputs}-1:0] inputs;
+  reg [{outputs}-1:0] outputs;
+  wire [{outputs}-1:0] now;
+  always @(posedge clk) begin
+    reset <= rst;
+    inputs <= {{inputs, in}};
+    outputs <= capture ? now : outputs >> 1;
+  end
+  assign out = outputs[0];
+  {design} design ({connections});
+endmodule
+"""
+
+
+def few_pins(config: AcceleratorConfig) -> str:
+    """Verilog of a module around the accelerator of ``config``. It adds a register to each port, and a LUT to each bit
+    of an output."""
+    connections, widths = [], {"inputs": 0, "now": 0}
+    for interface in interfaces_of(config):
+        for port in interface.ports:
+            if interface.kind is Kind.CLOCK:
+                connections.append(f".{port.name}(clk)")
+            elif interface.kind is Kind.RESET:
+                connections.append(f".{port.name}(reset)")
+            else:
+                chain = "now" if port.output else "inputs"
+                low = widths[chain]
+                widths[chain] += port.width
+                connections.append(f".{port.name}({chain}[{widths[chain] - 1}:{low}])")
+    return _MODULE.format(top=PINS_TOP, design=TOP, inputs=widths["inputs"], outputs=widths["now"],
+                          connections=", ".join(connections))

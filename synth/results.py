@@ -1,0 +1,65 @@
+"""The results of synthesis: kept in a file, shown as a table, compared with those before."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+__all__ = ["compare", "save", "table", "worse"]
+
+#: What is compared, and whether more of it is better.
+_COMPARED = {"mhz": True, "luts": False, "flip_flops": False, "multipliers": False, "block_rams": False,
+             "lut_levels": False}
+#: Placement is a matter of chance: less than this is no change.
+_TOLERANCE = {"mhz": 0.05, "luts": 0.02, "flip_flops": 0.02}
+
+
+def _key(entry: dict[str, Any]) -> tuple[str, str]:
+    return entry["config"], entry["part"]
+
+
+def save(path: Path, entries: list[dict[str, Any]]) -> None:
+    """Write the entries to the JSON file ``path``, replacing those of the same configuration and part."""
+    known = json.loads(path.read_text()) if path.exists() else []
+    merged = {_key(entry): entry for entry in [*known, *entries]}
+    path.write_text(json.dumps([merged[key] for key in sorted(merged)], indent=1) + "\n")
+
+
+def worse(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What got worse between two entries of the same configuration and part, in words."""
+    found = []
+    for name, more_is_better in _COMPARED.items():
+        old, new = before.get(name), after.get(name)
+        if old is None or new is None:
+            continue
+        change = (old - new if more_is_better else new - old) / max(old, 1e-9)
+        if change > _TOLERANCE.get(name, 0):
+            found.append(f"{after['config']} on {after['part']}: {name} was {old:g}, is {new:g}")
+    return found
+
+
+def compare(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[str]:
+    """What got worse in any entry that both lists have."""
+    known = {_key(entry): entry for entry in before}
+    return [line for entry in after if _key(entry) in known for line in worse(known[_key(entry)], entry)]
+
+
+def table(entries: list[dict[str, Any]]) -> Table:
+    """The entries, one a row."""
+    result = Table("config", "part", "LUT", "FF", "DSP", "block RAM", "Fmax MHz", "GMAC/s", "LUT/PE", "LUT levels")
+    for column in result.columns[2:]:
+        column.justify = "right"
+
+    def share(entry: dict[str, Any], name: str) -> str:
+        available = entry.get("available", {}).get(name)
+        return f"{entry[name]:,g}" + (f" ({entry[name] / available:.0%})" if available else "")
+
+    for entry in entries:
+        mhz = entry.get("mhz")
+        result.add_row(
+            entry["config"], entry["part"],
+            *(share(entry, name) for name in ("luts", "flip_flops", "multipliers", "block_rams")),
+            f"{mhz:.1f}" if mhz else "", f"{mhz * entry['macs_per_cycle'] / 1e3:.2f}" if mhz else "",
+            f"{entry['luts'] / entry['macs_per_cycle']:.0f}", str(entry["lut_levels"]))
+    return result
