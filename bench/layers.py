@@ -62,7 +62,7 @@ def measure_equality(model: EncoderModel, encoder: QuantisedEncoder) -> list[Res
     results = []
     for name, layers, lengths in (
         ("base", len(encoder.layers), (5, 9, 16, 17, 31, 40, 64, 77)), ("tiny", 1, (9,)), ("small", 1, (9, 20)),
-        ("rect", 1, (9, 20)), ("large", 1, (33, 20)),
+        ("ulx3s", 1, (9, 20)), ("rect", 1, (9, 20)), ("large", 1, (33, 20)),
     ):
         part = replace(encoder, layers=encoder.layers[:layers])
         inputs = [text_input(model, encoder, length) for length in lengths]

@@ -13,14 +13,15 @@ The names here are what a user needs to run a model; each is imported when it is
 from importlib import import_module
 from typing import Any
 
-__all__ = ["Accelerator", "AcceleratorConfig", "EncoderModel", "configuration", "find_default_model", "quantise",
-           "run_texts", "simulate"]
+__all__ = ["Accelerator", "AcceleratorConfig", "EncoderModel", "configuration", "connect", "find_default_model",
+           "quantise", "run_texts", "simulate"]
 
 _HOMES = {
     "Accelerator": "celosia.firmware.driver",
     "AcceleratorConfig": "celosia.hdl.config",
     "EncoderModel": "celosia.firmware.model",
     "configuration": "celosia.generators.configurations",
+    "connect": "celosia.session",
     "find_default_model": "celosia.firmware.model",
     "quantise": "celosia.session",
     "run_texts": "celosia.runner",

@@ -16,17 +16,21 @@ from typing import Annotated, Any
 
 import typer
 from celosia.firmware.compiler import CompileError
+from celosia.firmware.connections import CONNECTIONS
 from celosia.firmware.driver import AcceleratorError
 from celosia.firmware.model import EncoderModel, ModelError, find_default_model
+from celosia.firmware.transport import TransportError
 from celosia.generators.configurations import configuration, configuration_names
 from celosia.generators.constraints import DEFAULT_MHZ, check_frequency
 from celosia.generators.documents import GENERATED
 from celosia.generators.files import file_names, files_of
 from celosia.hdl.config import AcceleratorConfig, ConfigError
 from celosia.runner import RunReport, run_texts
-from celosia.session import cached_verilog, quantise, simulate
+from celosia.session import cached_verilog, connect, quantise, simulate
 from celosia.sim.cache import CacheError
 from celosia.sim.verilator import Toolchain, ToolError
+from celosia.synth.boards import BOARDS, BoardBuild, BoardError, BoardOptions, build_board
+from celosia.synth.tools import SynthesisError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -39,7 +43,8 @@ app = typer.Typer(help="Integer-only Transformer encoder accelerators: generate 
 _out = Console(width=None if sys.stdout.isatty() else 120)
 _err = Console(stderr=True)
 
-_BAD_INPUT = (AcceleratorError, CacheError, CompileError, ConfigError, ModelError, ToolError)
+_BAD_INPUT = (AcceleratorError, BoardError, CacheError, CompileError, ConfigError, ModelError, SynthesisError,
+              ToolError, TransportError)
 
 ConfigOption = Annotated[str, typer.Option(help="A named configuration, or a .toml file.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Replace a parameter: rows=8. Repeatable.")]
@@ -159,32 +164,37 @@ def run(
     check: Annotated[str, typer.Option(help="What is compared with golden: outputs or full.")] = "outputs",
     gptq: Annotated[bool, typer.Option(help="Round weights by GPTQ.")] = True,
     compiler: Annotated[str | None, typer.Option(help="C++ compiler of the simulation.")] = None,
+    transport: Annotated[str, typer.Option(help=f"sim, or a board: {CONNECTIONS}.")] = "sim",
     json_file: JsonOption = None,
 ) -> None:
-    """Run texts through a model on the simulated RTL, and compare with golden and with the float model."""
+    """Run texts through a model on the simulated RTL or a board, and compare with golden and with the float model."""
     if check not in ("outputs", "full"):
         raise InputError(f"--check must be outputs or full, not {check!r}")
     _check_json(json_file)
     texts = _texts(text, file)
     hardware = configuration(config, settings or ())
-    Toolchain.find(compiler)
+    simulated = transport == "sim"
+    if simulated:
+        Toolchain.find(compiler)
     source = EncoderModel.from_folder(model or find_default_model())
     for line in texts:
         source.tokenize(line, hardware.max_tokens)
+    accelerator = None if simulated else connect(transport, hardware)
     with _progress() as tell:
         encoder = quantise(source, gptq=gptq, progress=lambda share: tell("quantising", share))
-    with _err.status("preparing the simulation") as status:
-        accelerator = simulate(hardware, compiler=compiler, on_stage=status.update)
+    if accelerator is None:
+        with _err.status("preparing the simulation") as status:
+            accelerator = simulate(hardware, compiler=compiler, on_stage=status.update)
     with _progress() as tell:
         report = run_texts(accelerator, source, encoder, texts, check="full" if check == "full" else "outputs",
                            on_progress=tell)
-    _print_report(report, hardware)
+    _print_report(report, hardware, simulated)
     _write_json(json_file, report.to_json())
     if not report.bit_exact:
         raise typer.Exit(1)
 
 
-def _print_report(report: RunReport, config: AcceleratorConfig) -> None:
+def _print_report(report: RunReport, config: AcceleratorConfig, simulated: bool) -> None:
     layers = Table("layer", "cycles", "roofline", "array", "load", "store", "matmul", "vector", "bytes read",
                    "bytes written", title=f"{report.model} on {report.config} ({config.rows} x {config.cols})")
     for column in layers.columns:
@@ -211,9 +221,10 @@ def _print_report(report: RunReport, config: AcceleratorConfig) -> None:
     _out.print(f"{report.tensors} tensors compared: {verdict}")
     for name in report.mismatches[:10]:
         _out.print(f"  differs: {name}")
+    speed = (f"simulated {report.cycles_per_second / 1e3:,.0f} thousand cycles a second" if simulated else
+             f"{report.seconds:.2f} s with all transfers")
     _out.print(f"{cycles:,} cycles, {report.roofline_efficiency:.1%} of the roofline "
-               f"({report.roofline_bound:,} cycles); simulated {report.cycles_per_second / 1e3:,.0f} thousand cycles "
-               f"a second")
+               f"({report.roofline_bound:,} cycles); {speed}")
 
 
 @app.command()
@@ -239,6 +250,43 @@ def generate(
     for name, text in texts.items():
         _write(output / name, text)
         _out.print(f"{output / name}: {len(text):,} bytes", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def build(
+    board: Annotated[str, typer.Option(help=f"The board: {', '.join(BOARDS)}.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to; made if it is not there.")],
+    config: ConfigOption = "ulx3s",
+    settings: SetOption = None,
+    clock_mhz: Annotated[int, typer.Option(help="Clock of everything.")] = BoardOptions.clock_mhz,
+    baud: Annotated[int, typer.Option(help="Bits a second of the serial line.")] = BoardOptions.baud,
+    memory_kib: Annotated[int, typer.Option(help="On-chip memory in the place of DRAM.")] = BoardOptions.memory_kib,
+    seed: Annotated[int, typer.Option(help="Another placement, which may be faster.")] = BoardOptions.seed,
+) -> None:
+    """Build a bitstream for a board: the accelerator, memory, and a serial line to a host. Takes many minutes."""
+    hardware = configuration(config, settings or ())
+    options = BoardOptions(clock_mhz, baud, memory_kib, seed)
+    if output.exists() and not output.is_dir():
+        raise InputError(f"the output {str(output)!r} must be a folder")
+    with _err.status(f"building for {board}") as status:
+        made = build_board(board, hardware, output, options, on_stage=status.update)
+    _print_build(made)
+    if not made.met:
+        raise typer.Exit(1)
+
+
+def _print_build(made: BoardBuild) -> None:
+    cells = Table("cells", "used", "of")
+    for column in cells.columns[1:]:
+        column.justify = "right"
+    for name, (used, available) in made.used.items():
+        cells.add_row(name, f"{used:,}", f"{available:,}")
+    _out.print(cells)
+    for name, (reached, needed) in made.fmax.items():
+        verdict = "met" if reached >= needed else "MISSED: there is no bitstream"
+        _out.print(f"clock {name}: {reached:.1f} MHz, and {needed:.1f} MHz are needed: {verdict}", highlight=False)
+    for path in made.files:
+        _out.print(f"{path}: {path.stat().st_size:,} bytes", highlight=False, soft_wrap=True)
 
 
 @app.command()

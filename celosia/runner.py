@@ -54,7 +54,7 @@ class RunReport:
 
     ``mismatches`` names every tensor that differs from golden; ``tensors`` is how many were compared.
     ``similarity``, of two texts, is the cosine of one with the other: in float, and on the accelerator.
-    ``cycles_per_second`` is the speed of the simulation, in cycles of the accelerator per second of the host.
+    ``cycles_per_second`` is the speed of a simulation, in cycles of the accelerator per second of the host.
     """
 
     config: str
@@ -81,7 +81,7 @@ class RunReport:
 
     @property
     def cycles_per_second(self) -> float:
-        """Speed of the simulation."""
+        """Speed of a simulation; of a board, with all transfers."""
         return self.cycles / self.seconds
 
     def to_json(self) -> dict[str, Any]:
@@ -167,12 +167,12 @@ def run_texts(
         roofline += expected
 
         def report(done: int, first: int = first, part: int = len(batch), expected: int = expected) -> None:
-            tell("simulating", (first + part * min(1.0, done / expected)) / len(inputs))
+            tell("running", (first + part * min(1.0, done / expected)) / len(inputs))
 
         start = time.perf_counter()
         results.append(accelerator.run(batch, keep=keep, on_progress=report))
         seconds += time.perf_counter() - start
-    tell("simulating", 1.0)
+    tell("running", 1.0)
 
     mismatches: list[str] = []
     compared, rows, embeddings = 0, [], []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import celosia.hdl
 import numpy as np
+from celosia.firmware.connections import transport_from_text
 from celosia.firmware.driver import Accelerator
 from celosia.firmware.model import EncoderModel
 from celosia.firmware.sentences import calibration_sentences
@@ -19,7 +20,7 @@ from celosia.sim.cache import cache_root, cached_folder, content_key
 from celosia.sim.golden.parameters import QuantisedEncoder
 from celosia.sim.model import MemoryTiming, Simulation
 
-__all__ = ["cached_verilog", "quantise", "simulate"]
+__all__ = ["cached_verilog", "connect", "quantise", "simulate"]
 
 #: Simulated DRAM; the pages that nothing touches cost nothing.
 _MEMORY_BYTES = 1 << 29
@@ -80,6 +81,30 @@ def simulate(
     library = compile_model(verilog, top=TOP, compiler=compiler, waves=waves, on_stage=on_stage)
     simulation = Simulation(library, np.zeros(_MEMORY_BYTES, np.uint8), timing=timing)
     return Accelerator(SimulatedTransport(simulation), config)
+
+
+def connect(transport: str, config: AcceleratorConfig | str) -> Accelerator:
+    """An accelerator on a board.
+
+    Parameters
+    ----------
+    transport
+        The way to it, as :func:`~celosia.firmware.connections.transport_from_text` takes it.
+    config
+        The configuration that the board was built with, or the name of one.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such configuration.
+    TransportError
+        When there is no such way.
+    HardwareMismatchError
+        When the board has another configuration.
+    """
+    if isinstance(config, str):
+        config = configuration(config)
+    return Accelerator(transport_from_text(transport), config)
 
 
 def quantise(model: EncoderModel, *, gptq: bool = True,

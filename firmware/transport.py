@@ -1,5 +1,6 @@
 """Ways to an accelerator: what the driver needs of one, and those to simulated hardware."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -13,7 +14,8 @@ from ..hdl.registers import REGISTERS, Access, ErrorCause, register
 from ..sim.functional import FunctionalMachine, ProgramError
 from ..sim.model import Simulation
 
-__all__ = ["FunctionalTransport", "SimulatedTransport", "Transport"]
+__all__ = [
+    "FunctionalTransport", "SimulatedTransport", "Transport", "TransportError", "check_range", "wait_for_end"]
 
 Bytes = NDArray[np.uint8]
 Progress = Callable[[int], None]
@@ -58,6 +60,49 @@ class Transport(Protocol):
         """
 
 
+class TransportError(RuntimeError):
+    """There is no way to the accelerator, or it broke. The message names the way, what was wanted, and what
+    came of it."""
+
+
+class _Range(Protocol):
+    base_address: int
+    memory_bytes: int
+
+
+def check_range(memory: _Range, address: int, size: int) -> None:
+    """Refuse ``size`` bytes from ``address`` with a :class:`ValueError` unless the memory has them all."""
+    base, end = memory.base_address, memory.base_address + memory.memory_bytes
+    if address < base or address + size > end:
+        raise ValueError(f"an address must be from {base:#x} to {end - 1:#x}, not {address:#x} with {size} bytes")
+
+
+def _field(value: int, name: str) -> int:
+    bits = next(bits for bits in register("status").bits if bits.name == name)
+    return value >> bits.offset & ((1 << bits.width) - 1)
+
+
+def wait_for_end(
+    transport: Transport, max_cycles: int, on_progress: Progress | None = None, pause: float = 0.001
+) -> bool:
+    """:meth:`Transport.wait_interrupt` where nobody sees the interrupt: looks at the status, and at the counter
+    of cycles, every ``pause`` seconds."""
+    low, high = (register(f"cycles_{half}").offset for half in ("low", "high"))
+    idle = 0
+    while True:
+        status = transport.read_register(register("status").offset)
+        if _field(status, "done") or _field(status, "error"):
+            return True
+        # A start takes effect a few cycles after its write was answered.
+        idle = 0 if _field(status, "busy") else idle + 1
+        cycles = transport.read_register(high) << 32 | transport.read_register(low)
+        if cycles >= max_cycles or idle == 3:
+            return False
+        if on_progress is not None:
+            on_progress(cycles)
+        time.sleep(pause)
+
+
 class _ArrayMemory:
     """Memory that is a NumPy array."""
 
@@ -67,12 +112,8 @@ class _ArrayMemory:
         self.memory_bytes = memory.size
 
     def _part(self, address: int, size: int) -> Bytes:
+        check_range(self, address, size)
         start = address - self.base_address
-        if start < 0 or start + size > self.memory_bytes:
-            raise ValueError(
-                f"an address must be from {self.base_address:#x} to "
-                f"{self.base_address + self.memory_bytes - 1:#x}, not {address:#x} with {size} bytes"
-            )
         return self.memory[start : start + size]
 
     def read_memory(self, address: int, size: int) -> Bytes:

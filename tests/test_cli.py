@@ -16,11 +16,11 @@ def celosia(*arguments, stdin="", cwd=None, **environment):
 def test_help_names_every_command():
     done = celosia("--help")
     assert done.returncode == 0
-    for command in ("run", "generate", "configs", "listing"):
+    for command in ("run", "generate", "build", "configs", "listing"):
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "generate", "configs", "listing"])
+@pytest.mark.parametrize("command", ["run", "generate", "build", "configs", "listing"])
 def test_every_command_has_help(command):
     done = celosia(command, "--help")
     assert done.returncode == 0
@@ -31,7 +31,8 @@ def test_configs_as_json(tmp_path):
     path = tmp_path / "configs.json"
     done = celosia("configs", "--json", path)
     assert done.returncode == 0
-    assert [entry["name"] for entry in json.loads(path.read_text())] == ["tiny", "small", "rect", "base", "large"]
+    names = [entry["name"] for entry in json.loads(path.read_text())]
+    assert names == ["tiny", "small", "ulx3s", "rect", "base", "large"]
     assert "16 x 16" in done.stdout
 
 
@@ -59,7 +60,7 @@ def test_generate_replaces_no_page_of_somebody_else(tmp_path):
 
 @pytest.mark.parametrize(("arguments", "stdin", "sentence"), [
     (["run", "--config", "huge", "--text", "a"], "",
-     "error: 'huge' is no configuration; there are tiny, small, rect, base, large, or a path ending in .toml"),
+     "error: 'huge' is no configuration; there are tiny, small, ulx3s, rect, base, large, or a path ending in .toml"),
     (["run", "--set", "rows=5", "--text", "a"], "", "error: rows must be a power of two from 4 to 64, not 5"),
     (["run"], " \n", "error: there must be at least one text that is not empty"),
     (["run", "--text", "a", "--file", "b"], "", "error: texts come from --text or from --file, not from both"),
@@ -72,6 +73,17 @@ def test_generate_replaces_no_page_of_somebody_else(tmp_path):
     (["generate", "--set", "rows=" + "9" * 5000, "-o", "out"], "", "error: rows must be a power of two from 4 to 64"),
     (["run", "--text", "word " * 600], "", "error: a text must have at most 512 tokens, not 602: 'word word"),
     (["run", "--text", "a", "--model", "nowhere"], "", "error: "),
+    (["run", "--text", "a", "--transport", "usb"], "",
+     "error: a transport must be serial:PORT[@BAUD] or pynq:OVERLAY.bit, not 'usb'"),
+    (["run", "--text", "a", "--transport", "serial:/dev/nowhere"], "",
+     "error: the serial port '/dev/nowhere' can't be opened: "),
+    (["build", "--board", "arty", "-o", "out"], "", "error: board must be one of ulx3s, not 'arty'"),
+    (["build", "--board", "ulx3s", "-o", "out", "--clock-mhz", "51"], "",
+     "error: clock_mhz must be a multiple of 5 from 10 to 200, not 51"),
+    (["build", "--board", "ulx3s", "-o", "out", "--baud", "3000000"], "",
+     "error: baud must be at least 300, and within 1 % of 50 MHz divided by a whole number of at least 4, not 3000000"),
+    (["build", "--board", "ulx3s", "-o", "out", "--memory-kib", "130"], "",
+     "error: memory_kib must be a multiple of 4, not 130"),
     (["generate", "--config", "tiny", "--frequency", "0", "-o", "out"], "",
      "error: the frequency must be from 1 to 2000 MHz, not 0\n"),
     (["generate", "--config", "tiny", "--set", "lanes=3", "-o", "out"], "",

@@ -22,9 +22,10 @@ def verilog():
 
 
 def test_named_configurations():
-    assert configuration_names() == ["tiny", "small", "rect", "base", "large"]
+    assert configuration_names() == ["tiny", "small", "ulx3s", "rect", "base", "large"]
     shapes = {name: (configuration(name).rows, configuration(name).cols) for name in configuration_names()}
-    assert shapes == {"tiny": (4, 4), "small": (8, 8), "rect": (8, 16), "base": (16, 16), "large": (32, 32)}
+    assert shapes == {"tiny": (4, 4), "small": (8, 8), "ulx3s": (8, 8), "rect": (8, 16), "base": (16, 16),
+                      "large": (32, 32)}
     base = configuration("base")
     assert (base.bus_bits, base.scratchpad_kib, base.accumulator_kib) == (128, 256, 256)
 
@@ -35,7 +36,8 @@ def test_settings_replace_parameters():
 
 
 @pytest.mark.parametrize(("name", "settings", "sentence"), [
-    ("huge", [], "'huge' is no configuration; there are tiny, small, rect, base, large, or a path ending in .toml"),
+    ("huge", [],
+     "'huge' is no configuration; there are tiny, small, ulx3s, rect, base, large, or a path ending in .toml"),
     ("base", ["rows"], "a setting must be parameter=value, not 'rows'"),
     ("base", ["rows=12"], "rows must be a power of two from 4 to 64, not 12"),
     ("base", ["rows=many"], "rows must be a power of two from 4 to 64, not 'many'"),
