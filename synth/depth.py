@@ -123,5 +123,6 @@ def deepest_paths(netlist: dict[str, Any], top: str, count: int = 1) -> list[Pat
                 here = before[here]
             q = next((names[bits[0]] for port, bits in cells[name]["connections"].items()
                       if port in ("Q", "O") and bits and isinstance(bits[0], int)), name)
-            paths.append(Path(clock, names.get(here, "a constant"), luts, tuple(reversed(way)), q))
+            start = "a constant" if here is None else names.get(here, "a constant")
+            paths.append(Path(clock, start, luts, tuple(reversed(way)), q))
     return paths

@@ -1,7 +1,6 @@
 """Resources of an accelerator on an FPGA family, as Yosys synthesises it, and where in the hierarchy they go."""
 
 import json
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,14 @@ from .families import FAMILIES, Family
 from .pins import PINS_TOP, few_pins
 from .tools import SynthesisError, run_tool
 
-__all__ = ["Resources", "synthesise"]
+__all__ = ["HIDE_ALIASES", "RESOURCES", "Resources", "synthesise"]
 
-#: A netlist that has one of these has a latch, or a memory of flip-flops with a multiplexer for each read.
+#: What is counted.
+RESOURCES = ("luts", "flip_flops", "multipliers", "block_rams")
+#: Amaranth calls element 2 of an array ``sums[2]``, as Yosys calls bit 2 of a signal, and ABC then takes one for the
+#: other: such names are made new.
+HIDE_ALIASES = "rename -hide */w:*[[]*"
+#: Prefixes of the types of latches.
 _LATCHES = ("LDCE", "LDPE", "DLATCH", "$_DLATCH", "TRELLIS_LATCH", "DL")
 
 
@@ -63,7 +67,7 @@ def synthesise(config: AcceleratorConfig, verilog: str, family: str, folder: Pat
     kind = FAMILIES[family]
     (folder / "design.v").write_text(verilog + few_pins(config))
     run_tool("yosys", ["-q", "-p", "; ".join([
-        "read_verilog design.v", f"hierarchy -check -top {PINS_TOP}", "proc", "check -assert",
+        "read_verilog design.v", f"hierarchy -check -top {PINS_TOP}", "proc", "check -assert", HIDE_ALIASES,
         f"{kind.synthesis} -top {PINS_TOP}", "check -assert", "write_json netlist.json"])], folder)
     netlist = json.loads((folder / "netlist.json").read_text())
     cells = netlist["modules"][PINS_TOP]["cells"]
@@ -71,10 +75,10 @@ def synthesise(config: AcceleratorConfig, verilog: str, family: str, folder: Pat
     if latches:
         raise SynthesisError(f"the netlist must have no latch, not {latches[0]}")
     hierarchy = _hierarchy(netlist["modules"][PINS_TOP], kind)
-    total: Counter[str] = sum(hierarchy.values(), Counter())
+    total = {name: sum(counts[name] for counts in hierarchy.values()) for name in RESOURCES}
     return Resources(
         int(total["luts"]), int(total["flip_flops"]), int(total["multipliers"]), total["block_rams"],
-        {block: dict(counts) for block, counts in sorted(hierarchy.items())}, deepest_paths(netlist, PINS_TOP)[0])
+        dict(sorted(hierarchy.items())), deepest_paths(netlist, PINS_TOP)[0])
 
 
 def _resource(kind: str, family: Family) -> tuple[str, float] | None:
@@ -88,7 +92,7 @@ def _resource(kind: str, family: Family) -> tuple[str, float] | None:
     return ("flip_flops", 1) if kind.startswith(family.flip_flops) else None
 
 
-def _hierarchy(module: dict[str, Any], family: Family) -> dict[str, Counter[str]]:
+def _hierarchy(module: dict[str, Any], family: Family) -> dict[str, dict[str, float]]:
     names = net_names(module)
     cells = module["cells"]
     sinks: dict[int, str] = {}  # a net's first reader that is not the cell itself
@@ -117,11 +121,12 @@ def _hierarchy(module: dict[str, Any], family: Family) -> dict[str, Counter[str]
             blocks[cell_name] = blocks[name]
         return blocks[name]
 
-    found: dict[str, Counter[str]] = {}
+    found: dict[str, dict[str, float]] = {}
     for name, cell in cells.items():
         resource = _resource(cell["type"], family)
         if resource is not None:
-            found.setdefault(block(name), Counter())[resource[0]] += resource[1]
+            counts = found.setdefault(block(name), dict.fromkeys(RESOURCES, 0.0))
+            counts[resource[0]] += resource[1]
     return found
 
 

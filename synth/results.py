@@ -6,6 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
+from .resources import RESOURCES
+
 __all__ = ["compare", "save", "table", "worse"]
 
 #: What is compared, and whether more of it is better.
@@ -59,7 +61,7 @@ def table(entries: list[dict[str, Any]]) -> Table:
         mhz = entry.get("mhz")
         result.add_row(
             entry["config"], entry["part"],
-            *(share(entry, name) for name in ("luts", "flip_flops", "multipliers", "block_rams")),
+            *(share(entry, name) for name in RESOURCES),
             f"{mhz:.1f}" if mhz else "", f"{mhz * entry['macs_per_cycle'] / 1e3:.2f}" if mhz else "",
             f"{entry['luts'] / entry['macs_per_cycle']:.0f}", str(entry["lut_levels"]))
     return result
