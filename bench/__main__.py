@@ -11,6 +11,7 @@ from celosia.session import quantise
 
 from .fidelity import TARGETS, measure_fidelity
 from .fresh import measure_fresh_clone
+from .generation import measure_generation
 from .layers import measure_equality, measure_roofline, measure_speed
 from .results import Result, save
 
@@ -24,6 +25,7 @@ def fidelity(model, encoder) -> list[Result]:
 
 
 PARTS = {"roofline": measure_roofline, "equality": measure_equality, "speed": measure_speed, "fidelity": fidelity,
+         "generation": lambda model, encoder: measure_generation(),
          "fresh": lambda model, encoder: measure_fresh_clone()}
 
 

@@ -10,7 +10,7 @@ from .fusesoc import to_core
 from .header import to_header
 from .readme import to_readme
 from .systemrdl import to_systemrdl
-from .verilog import TOP
+from .verilog import TOP, simulation_models
 from .vivado import to_packaging_script
 from .waivers import to_waivers
 
@@ -18,6 +18,7 @@ __all__ = ["Source", "file_names", "files_of", "sources_of"]
 
 _LIST = f"{TOP}.f"
 _SIMULATION_LIST = f"{TOP}_simulation.f"
+_CELLS = f"{TOP}_cells.v"
 _WAIVERS = f"{TOP}.vlt"
 _XDC = f"{TOP}.xdc"
 _LPF = f"{TOP}.lpf"
@@ -44,7 +45,11 @@ class Source:
 
 def sources_of(config: AcceleratorConfig, verilog: str) -> tuple[Source, ...]:
     """The Verilog files of ``config``, whose accelerator is ``verilog``."""
-    return (Source(f"{TOP}.v", f"the accelerator in Verilog-2001; its top module is `{TOP}`", verilog),)
+    accelerator = Source(f"{TOP}.v", f"the accelerator in Verilog-2001; its top module is `{TOP}`", verilog)
+    models = simulation_models(config.target)
+    if not models:
+        return (accelerator,)
+    return accelerator, Source(_CELLS, "behaviour of the vendor's cells, for simulation", models, simulation_only=True)
 
 
 def file_names(config: AcceleratorConfig) -> tuple[str, ...]:
@@ -76,7 +81,7 @@ def files_of(config: AcceleratorConfig, verilog: str, *, mhz: float = DEFAULT_MH
     if models:
         files.append((_SIMULATION_LIST, "list of the Verilog files to simulate", _list((*synthesised, *models))))
     files += [
-        (_WAIVERS, "lint waivers for Verilator, each explained", to_waivers(f"{TOP}.v")),
+        (_WAIVERS, "lint waivers for Verilator, each explained", to_waivers(f"{TOP}.v", *models)),
         (f"{TOP}.h", "C header: registers, instructions, configuration", to_header(config)),
         (f"{TOP}.rdl", "register map in SystemRDL 2.0", to_systemrdl(config)),
         ("registers.md", "register map as a page", registers_page(config)),

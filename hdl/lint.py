@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["WAIVERS", "Waiver"]
+__all__ = ["MODEL_WAIVERS", "WAIVERS", "Waiver"]
 
 
 @dataclass(frozen=True)
@@ -36,4 +36,11 @@ WAIVERS = (
     Waiver("PROCASSINIT", "A register's declaration holds its value after power-up, as FPGAs and simulators honour "
                           "it; its clocked block assigns the values after that.", style=True),
     Waiver("DECLFILENAME", "All modules are in one file, so that there is one to add to a project.", style=True),
+)
+
+#: For the models of vendors' cells, which are called as the vendors call them.
+MODEL_WAIVERS = (
+    Waiver("DECLFILENAME", "The file holds the cells of a vendor, by their names.", style=True),
+    Waiver("UNUSEDPARAM", "The model behaves as one setting of the cell does, and knows no other.", style=True),
+    Waiver("UNUSEDSIGNAL", "The cell has more ports than that setting uses.", style=True),
 )

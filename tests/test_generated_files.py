@@ -99,6 +99,18 @@ def test_waivers_are_for_the_generated_file_alone(folder, tmp_path):
     assert "UNUSEDSIGNAL" in log
 
 
+@pytest.mark.parametrize(("target", "share"), [("ecp5", 1), ("ecp5", 2), ("xilinx", 2)])
+def test_tools_take_every_mapping(tmp_path, target, share):
+    config = configuration("tiny", [f"target={target}", f"macs_per_multiplier={share}"])
+    files = files_of(config, cached_verilog(config))
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    sources = "celosia_simulation.f" if "celosia_simulation.f" in files else "celosia.f"
+    assert verilator(tmp_path, "-Wall", "--top-module", TOP, "celosia.vlt", "-f", sources) == (0, "")
+    if shutil.which("iverilog"):
+        assert run(tmp_path, "iverilog", "-g2001", "-Wall", "-t", "null", "-s", TOP, "-c", sources) == (0, "")
+
+
 @needed("iverilog", "iverilog")
 def test_icarus_elaborates_it(folder):
     assert run(folder, "iverilog", "-g2001", "-Wall", "-t", "null", "-s", TOP, "-c", "celosia.f") == (0, "")
