@@ -67,7 +67,8 @@ def synthesise(config: AcceleratorConfig, verilog: str, family: str, folder: Pat
     kind = FAMILIES[family]
     (folder / "design.v").write_text(verilog + few_pins(config))
     run_tool("yosys", ["-q", "-p", "; ".join([
-        "read_verilog design.v", f"hierarchy -check -top {PINS_TOP}", "proc", "check -assert", HIDE_ALIASES,
+        "read_verilog design.v", *([f"read_verilog -lib {kind.cells}"] if kind.cells else []),
+        f"hierarchy -check -top {PINS_TOP}", "proc", "check -assert", HIDE_ALIASES,
         f"{kind.synthesis} -top {PINS_TOP}", "check -assert", "write_json netlist.json"])], folder)
     netlist = json.loads((folder / "netlist.json").read_text())
     cells = netlist["modules"][PINS_TOP]["cells"]
