@@ -9,7 +9,7 @@ from .config import AcceleratorConfig
 from .isa import TRANSFER
 from .registers import WIDE_BITS
 
-__all__ = ["ADDRESS_BITS", "BURST_BEATS", "BurstGenerator", "BurstLayout", "WindowSignature"]
+__all__ = ["ADDRESS_BITS", "BURST_BEATS", "AddressLayout", "BurstGenerator", "BurstLayout", "WindowSignature"]
 
 #: Bits of an address in the registers and instructions, whatever the bus has.
 ADDRESS_BITS = WIDE_BITS
@@ -25,6 +25,13 @@ class BurstLayout(data.StructLayout):
 
     def __init__(self, config: AcceleratorConfig):
         super().__init__({"address": config.address_bits, "length": 8, "last": 1})
+
+
+class AddressLayout(data.StructLayout):
+    """A burst as it is put on the bus: ``address`` of its first byte, ``length`` (beats - 1, as AxLEN)."""
+
+    def __init__(self, config: AcceleratorConfig):
+        super().__init__({"address": config.address_bits, "length": 8})
 
 
 class WindowSignature(wiring.Signature):

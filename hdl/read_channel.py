@@ -8,8 +8,9 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .axi import AXI4ReadSignature, Burst
-from .bursts import BurstLayout
+from .bursts import AddressLayout, BurstLayout
 from .config import AcceleratorConfig
+from .skid import Skid
 
 __all__ = ["BeatLayout", "ReadArbiter"]
 
@@ -71,29 +72,26 @@ class ReadArbiter(wiring.Component):
         dropping = Signal()
 
         # Requests.
+        m.submodules.addresses = addresses = Skid(AddressLayout(config))
+        new = addresses.input.payload
         may_issue = Signal()
         m.d.comb += [
-            may_issue.eq((~bus.arvalid | bus.arready) & (owners.level != config.outstanding_reads)
-                         & ~dropping & ~self.flush),
+            may_issue.eq(addresses.input.ready & (owners.level != config.outstanding_reads) & ~dropping & ~self.flush),
             self.fetch_requests.ready.eq(may_issue),
             self.load_requests.ready.eq(may_issue & ~self.fetch_requests.valid),
             owners.w_data.eq(self.fetch_requests.valid),
             owners.w_en.eq(may_issue & (self.fetch_requests.valid | self.load_requests.valid)),
+            addresses.input.valid.eq(owners.w_en),
+            new.address.eq(Mux(owners.w_data, self.fetch_requests.p.address, self.load_requests.p.address)),
+            new.length.eq(Mux(owners.w_data, self.fetch_requests.p.length, self.load_requests.p.length)),
+            addresses.output.ready.eq(bus.arready),
+            bus.arvalid.eq(addresses.output.valid),
+            bus.araddr.eq(addresses.output.payload.address),
+            bus.arlen.eq(addresses.output.payload.length),
             bus.arsize.eq(exact_log2(config.bus_bytes)),
             bus.arburst.eq(Burst.INCR),
             bus.arcache.eq(0b0011),
         ]
-        address = Signal(config.address_bits, reset_less=True)
-        length = Signal(8, reset_less=True)
-        m.d.comb += [bus.araddr.eq(address), bus.arlen.eq(length)]
-        with m.If(owners.w_en):
-            m.d.sync += [
-                bus.arvalid.eq(1),
-                address.eq(Mux(owners.w_data, self.fetch_requests.p.address, self.load_requests.p.address)),
-                length.eq(Mux(owners.w_data, self.fetch_requests.p.length, self.load_requests.p.length)),
-            ]
-        with m.Elif(bus.arready):
-            m.d.sync += bus.arvalid.eq(0)
 
         # Data: two registers, so that neither RREADY nor the data outputs depend on the other side in the
         # cycle. A beat that comes in knows whose it is; those that nobody wants any more do not come in.

@@ -1,14 +1,15 @@
 """The AXI4 write channels of the store engine, safe across a soft reset."""
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .axi import AXI4WriteSignature, Burst
-from .bursts import BurstLayout
+from .bursts import AddressLayout, BurstLayout
 from .config import AcceleratorConfig
+from .skid import Skid
 
 __all__ = ["OUTSTANDING_WRITES", "StrobedBeatLayout", "WriteChannel"]
 
@@ -32,9 +33,9 @@ class WriteChannel(wiring.Component):
        follow as they come, those of one burst after those of the one before.
     2. ``finished`` is high for a cycle at the response to a burst that was marked ``last``; ``error`` in the
        cycle of each response that is an error. An error is never reported together with ``finished``.
-    3. ``flush`` forgets the requester's interest: AWVALID and WVALID stay up until accepted, the beats still
-       owed are sent with no byte enabled, their responses are taken and dropped, and no further burst is
-       accepted before the last of them.
+    3. ``flush`` forgets the requester's interest: AWVALID and WVALID stay up until accepted, the beats still owed
+       are sent with no byte enabled, but the two that may be on their way to the bus, their responses are taken and
+       dropped, and no further burst is accepted before the last of them.
     4. This component must not be reset when the requester is: only the reset of the whole bus may.
 
     Members
@@ -67,52 +68,49 @@ class WriteChannel(wiring.Component):
         dropping = Signal()
 
         # Addresses.
+        m.submodules.addresses = addresses = Skid(AddressLayout(config))
         accept = Signal()
         m.d.comb += [
-            self.requests.ready.eq((~bus.awvalid | bus.awready) & lasts.w_rdy & ~dropping & ~self.flush),
+            self.requests.ready.eq(addresses.input.ready & lasts.w_rdy & ~dropping & ~self.flush),
             accept.eq(self.requests.valid & self.requests.ready),
             lengths.w_en.eq(accept),
             lengths.w_data.eq(self.requests.p.length),
             lasts.w_en.eq(accept),
             lasts.w_data.eq(self.requests.p.last),
+            addresses.input.valid.eq(accept),
+            addresses.input.payload.address.eq(self.requests.p.address),
+            addresses.input.payload.length.eq(self.requests.p.length),
+            addresses.output.ready.eq(bus.awready),
+            bus.awvalid.eq(addresses.output.valid),
+            bus.awaddr.eq(addresses.output.payload.address),
+            bus.awlen.eq(addresses.output.payload.length),
             bus.awsize.eq(exact_log2(config.bus_bytes)),
             bus.awburst.eq(Burst.INCR),
             bus.awcache.eq(0b0011),
         ]
-        address = Signal(config.address_bits, reset_less=True)
-        length = Signal(8, reset_less=True)
-        m.d.comb += [bus.awaddr.eq(address), bus.awlen.eq(length)]
-        with m.If(accept):
-            m.d.sync += [
-                bus.awvalid.eq(1), address.eq(self.requests.p.address), length.eq(self.requests.p.length)]
-        with m.Elif(bus.awready):
-            m.d.sync += bus.awvalid.eq(0)
 
         # Data: `left` beats after this one of the burst that is being sent.
+        m.submodules.sent = sent = Skid(data.StructLayout({"beat": StrobedBeatLayout(config), "last": 1}))
         sending, left, last_beat = Signal(), Signal(8, reset_less=True), Signal(reset_less=True)
-        room, send = Signal(), Signal()
-        strobe = Signal(config.bus_bytes, reset_less=True)
-        beat = Signal(config.bus_bits, reset_less=True)
-        wlast = Signal(reset_less=True)
+        send = Signal()
         m.d.comb += [
-            room.eq((~bus.wvalid | bus.wready) & sending),
-            send.eq(room & (self.beats.valid | dropping)),
+            sent.input.valid.eq(sending & (self.beats.valid | dropping)),
+            sent.input.payload.last.eq(last_beat),
+            sent.input.payload.beat.data.eq(self.beats.p.data),
+            sent.input.payload.beat.strobe.eq(Mux(dropping, 0, self.beats.p.strobe)),
+            send.eq(sent.input.valid & sent.input.ready),
             lengths.r_en.eq(~sending | (send & last_beat)),
-            self.beats.ready.eq(room & ~dropping),
-            bus.wdata.eq(beat),
-            bus.wstrb.eq(strobe),
-            bus.wlast.eq(wlast),
+            self.beats.ready.eq(sent.input.ready & sending & ~dropping),
+            sent.output.ready.eq(bus.wready),
+            bus.wvalid.eq(sent.output.valid),
+            bus.wdata.eq(sent.output.payload.beat.data),
+            bus.wstrb.eq(sent.output.payload.beat.strobe),
+            bus.wlast.eq(sent.output.payload.last),
         ]
         with m.If(lengths.r_en):
             m.d.sync += [sending.eq(lengths.r_rdy), left.eq(lengths.r_data), last_beat.eq(lengths.r_data == 0)]
         with m.Elif(send):
             m.d.sync += [left.eq(left - 1), last_beat.eq(left == 1)]
-        with m.If(send):
-            m.d.sync += [bus.wvalid.eq(1), wlast.eq(last_beat), strobe.eq(0)]
-            with m.If(~dropping):
-                m.d.sync += [beat.eq(self.beats.p.data), strobe.eq(self.beats.p.strobe)]
-        with m.Elif(bus.wready):
-            m.d.sync += bus.wvalid.eq(0)
 
         # Responses.
         m.d.comb += [bus.bready.eq(1), lasts.r_en.eq(bus.bvalid)]
