@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="of the placement")
     parser.add_argument("--folder", type=Path, help="where logs and netlist go; build/synth/CONFIG-PART by default")
     parser.add_argument("--results", type=Path, help="JSON file that keeps the results, and is compared with")
+    parser.add_argument("--show", action="store_true", help="only show what --results has")
     parser.add_argument("--max-levels", type=int, help="fail when a path has more LUTs")
     parser.add_argument("--min-frequency", type=float, help="fail below so many MHz")
     return parser
@@ -51,8 +52,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Synthesise, and route where the part can be; print the tables."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    if arguments.show and not arguments.results:
+        parser.error("--show needs --results")
     try:
+        if arguments.show:
+            _out.print(table(json.loads(arguments.results.read_text())))
+            return 0
         return _run(arguments)
     except (ConfigError, SynthesisError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
