@@ -22,8 +22,26 @@ def tidy(text: str) -> str:
     * A variable that only holds what a register will become, ``next = register; if (e) next = value;`` and
       ``register <= next``, is replaced by ``if (e) register <= value``: the register's own block says when it
       changes, and a simulator skips it when it does not.
+    * Element 2 of an array, which Amaranth calls ``\\sums[2]``, becomes ``sums_2``: bit 2 of ``sums`` has the first
+      name too inside of Yosys, and ABC takes one for the other.
     """
-    return _MODULE.sub(lambda match: _tidy_module(match[0]), _ZEROS.sub("", text))
+    return _MODULE.sub(lambda match: _tidy_module(match[0]), _without_brackets(_ZEROS.sub("", text)))
+
+
+def _without_brackets(text: str) -> str:
+    taken = {name.lstrip("\\").rstrip() for name in re.findall(_NAME, text)}
+    renamed: dict[str, str] = {}
+
+    def rename(match: re.Match[str]) -> str:
+        if match[0] not in renamed:
+            name = match[1].replace("[", "_").replace("]", "")
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            renamed[match[0]] = f"{name} " if re.fullmatch(r"[A-Za-z_]\w*", name) else f"\\{name} "
+        return renamed[match[0]]
+
+    return re.sub(r"\\(\S*\[\S*) ", rename, text)
 
 
 def _tidy_module(module: str) -> str:

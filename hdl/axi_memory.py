@@ -174,7 +174,8 @@ class AxiMemory(wiring.Component):
             read.eq(asked),
             found.eq(read),
         ]
-        chosen, chosen_valid = Signal(beats, reset_less=True), Signal()
+        chosen = Signal(beats, reset_less=True)
+        chosen_valid = Signal()
         m.d.sync += [
             chosen.data.eq(Mux(found.resp == Response.OKAY, Array(words)[found.bank], 0)),
             chosen.resp.eq(found.resp), chosen.last.eq(found.last), chosen_valid.eq(found.valid),

@@ -68,7 +68,9 @@ class BusAccess(wiring.Component):
         bus: Any = self.bus
         request, outcome = self.request, self.outcome
         access = Signal.like(request.p, reset_less=True)
-        address_due, data_due, answer_due = Signal(), Signal(), Signal()
+        address_due = Signal()
+        data_due = Signal()
+        answer_due = Signal()
         answered = Signal()
         settled = Signal()  # nothing is due
         left = Signal(range(self._limit + 1))

@@ -120,11 +120,13 @@ class Control(wiring.Component):
     def _write(self, m, enable):
         """The write side; returns the acknowledgement of the interrupt."""
         bus = self.bus
-        address_held, data_held = Signal(), Signal()
+        address_held = Signal()
+        data_held = Signal()
         offset = Signal(CONTROL_ADDRESS_BITS - 2, reset_less=True)
         word = Signal(32, reset_less=True)
         strobe = Signal(4, reset_less=True)
-        execute, known = Signal(), Signal()
+        execute = Signal()
+        known = Signal()
         acknowledge = Signal()
         m.d.comb += [
             bus.awready.eq(~address_held & ~ResetSignal()),
@@ -191,7 +193,9 @@ class Control(wiring.Component):
         offset = Signal(CONTROL_ADDRESS_BITS - 2, reset_less=True)
         group_of = {reg.name: reg.offset // 4 // 8 for reg in REGISTERS}
         groups = [Signal(32, name=f"group_{i}", reset_less=True) for i in range(max(group_of.values()) + 1)]
-        choosing, merging, known = Signal(), Signal(), Signal(reset_less=True)
+        choosing = Signal()
+        merging = Signal()
+        known = Signal(reset_less=True)
         m.d.comb += bus.arready.eq(~choosing & ~merging & ~bus.rvalid & ~ResetSignal())
         m.d.sync += [choosing.eq(bus.arvalid & bus.arready), merging.eq(choosing)]
         with m.If(bus.arvalid & bus.arready):

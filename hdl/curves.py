@@ -59,8 +59,10 @@ class Gelu(wiring.Component):
         near = [Signal(name=f"near_{i}", reset_less=True) for i in range(4)]
         magnitude = Signal(10, reset_less=True)
         remainder = Signal(5, reset_less=True)
-        base, slope = Signal(base_bits, reset_less=True), Signal(signed(10), reset_less=True)
-        product, base_1 = Signal(signed(15), reset_less=True), Signal(base_bits, reset_less=True)
+        base = Signal(base_bits, reset_less=True)
+        slope = Signal(signed(10), reset_less=True)
+        product = Signal(signed(15), reset_less=True)
+        base_1 = Signal(base_bits, reset_less=True)
         excess = Signal(signed(17), reset_less=True)
         absolute = Signal(17)
         m.d.comb += absolute.eq(Mux(x < 0, -x, x))
@@ -107,8 +109,11 @@ class Exponential(wiring.Component):
         bases = Array([base for base, _ in EXPONENTIAL_TABLE])
         drops = Array([-slope for _, slope in EXPONENTIAL_TABLE])
         u = Signal(12, reset_less=True)
-        base, drop, remainder = Signal(18, reset_less=True), Signal(10, reset_less=True), Signal(3, reset_less=True)
-        product, base_1 = Signal(13, reset_less=True), Signal(18, reset_less=True)
+        base = Signal(18, reset_less=True)
+        drop = Signal(10, reset_less=True)
+        remainder = Signal(3, reset_less=True)
+        product = Signal(13, reset_less=True)
+        base_1 = Signal(18, reset_less=True)
         octave = [Signal(4, name=f"octave_{i}", reset_less=True) for i in range(3)]
         mantissa = Signal(18, reset_less=True)
         with m.If(self.enable[0]):

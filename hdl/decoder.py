@@ -64,7 +64,8 @@ class Decoder(wiring.Component):
         word = self.fetched.p.word
         queues = [getattr(self, engine.name.lower()) for engine in Engine]
         targets = Signal(len(queues))
-        is_end, illegal = Signal(), Signal()
+        is_end = Signal()
+        illegal = Signal()
         for engine, queue in zip(Engine, queues, strict=True):
             layout = ENGINE_FORMATS[engine].layout
             m.d.comb += [

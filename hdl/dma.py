@@ -106,7 +106,8 @@ class LoadEngine(wiring.Component):
         words = _Transfers(m, config, self).walker.words
         bits, bus_bits = 8 * config.word_bytes, config.bus_bits
 
-        enable, last = Signal(), Signal(reset_less=True)
+        enable = Signal()
+        last = Signal(reset_less=True)
         address = Signal.like(port.address, reset_less=True)
         word = Signal(bits, reset_less=True)
         step = Signal()  # part of a beat or of a word is taken

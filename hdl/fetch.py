@@ -78,7 +78,8 @@ class Fetch(wiring.Component):
         limit = self.window.limit[shift:]
         above_base = Signal()
         next_beat = Signal(config.address_bits - shift)  # of the instruction that is offered next
-        in_last_block, beyond = Signal(), Signal()
+        in_last_block = Signal()
+        beyond = Signal()
         ended = Signal()  # the next block lies outside
         end = Mux(in_last_block, Cat(limit[:block_bits], 0), beats)  # of the block, in beats
         reserved = Signal(range(2 * beats + 1))  # beats that are in the buffer or will be
@@ -134,7 +135,9 @@ class Fetch(wiring.Component):
         # Instructions from beats.
         word = Signal(8 * INSTRUCTION_BYTES, reset_less=True)
         part = Signal(range(max(2, beats_per_instruction)))
-        complete, failed, outside = Signal(), Signal(), Signal()
+        complete = Signal()
+        failed = Signal()
+        outside = Signal()
         output = self.instructions
         m.d.comb += [
             output.valid.eq(complete),

@@ -69,7 +69,8 @@ class HalfUse(wiring.Component):
         m = Module()
         count = Signal(range(self.depth + 1))
         halves = Signal(self.depth)  # of the instructions under way, the oldest at bit 0
-        shifted, left = Signal(self.depth), Signal(range(self.depth + 1))
+        shifted = Signal(self.depth)
+        left = Signal(range(self.depth + 1))
         m.d.comb += [shifted.eq(halves), left.eq(count)]
         with m.If(self.finish):
             m.d.comb += [shifted.eq(halves >> 1), left.eq(count - 1)]

@@ -1,7 +1,7 @@
 """The AXI4 read channels: shared between the instruction fetch and the load engine, and safe across a soft
 reset."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -73,7 +73,7 @@ class ReadArbiter(wiring.Component):
 
         # Requests.
         m.submodules.addresses = addresses = Skid(AddressLayout(config))
-        new = addresses.input.payload
+        request = addresses.input.payload
         may_issue = Signal()
         m.d.comb += [
             may_issue.eq(addresses.input.ready & (owners.level != config.outstanding_reads) & ~dropping & ~self.flush),
@@ -82,8 +82,8 @@ class ReadArbiter(wiring.Component):
             owners.w_data.eq(self.fetch_requests.valid),
             owners.w_en.eq(may_issue & (self.fetch_requests.valid | self.load_requests.valid)),
             addresses.input.valid.eq(owners.w_en),
-            new.address.eq(Mux(owners.w_data, self.fetch_requests.p.address, self.load_requests.p.address)),
-            new.length.eq(Mux(owners.w_data, self.fetch_requests.p.length, self.load_requests.p.length)),
+            request.address.eq(Mux(owners.w_data, self.fetch_requests.p.address, self.load_requests.p.address)),
+            request.length.eq(Mux(owners.w_data, self.fetch_requests.p.length, self.load_requests.p.length)),
             addresses.output.ready.eq(bus.arready),
             bus.arvalid.eq(addresses.output.valid),
             bus.araddr.eq(addresses.output.payload.address),
@@ -93,38 +93,26 @@ class ReadArbiter(wiring.Component):
             bus.arcache.eq(0b0011),
         ]
 
-        # Data: two registers, so that neither RREADY nor the data outputs depend on the other side in the
-        # cycle. A beat that comes in knows whose it is; those that nobody wants any more do not come in.
-        valid, spare_valid = Signal(2), Signal(2)  # for the fetch, for the load engine
-        beat, spare = (Signal(BeatLayout(config), name=name, reset_less=True) for name in ("beat", "spare"))
-        arrives, taken = Signal(), Signal()
-        new_valid, new = Signal(2), Signal(BeatLayout(config))
+        # Data. A beat that comes in knows whose it is; those that nobody wants any more do not come in.
+        beats = Skid(data.StructLayout({"beat": BeatLayout(config), "for_fetch": 1}))
+        m.submodules.beats = ResetInserter(self.flush)(beats)
+        new, found = beats.input.payload, beats.output.payload
         m.d.comb += [
-            bus.rready.eq(~spare_valid.any()),
-            arrives.eq(bus.rvalid & bus.rready),
-            owners.r_en.eq(arrives & bus.rlast),
-            new_valid.eq(Mux(arrives & ~dropping, Cat(owners.r_data, ~owners.r_data), 0)),
-            new.data.eq(bus.rdata),
-            new.error.eq(bus.rresp[1]),
-        ]
-        with m.If(~valid.any() | taken):
-            m.d.sync += valid.eq(Mux(spare_valid.any(), spare_valid, new_valid))
-            m.d.sync += [beat.eq(new), spare_valid.eq(0)]
-            with m.If(spare_valid.any()):
-                m.d.sync += beat.eq(spare)
-        with m.Elif(arrives):
-            m.d.sync += [spare.eq(new), spare_valid.eq(new_valid)]
-
-        m.d.comb += [
-            self.fetch_data.p.eq(beat),
-            self.load_data.p.eq(beat),
-            self.fetch_data.valid.eq(valid[0]),
-            self.load_data.valid.eq(valid[1]),
-            taken.eq((valid & Cat(self.fetch_data.ready, self.load_data.ready)).any()),
-            self.beat.eq(taken),
+            bus.rready.eq(beats.input.ready),
+            beats.input.valid.eq(bus.rvalid & ~dropping),
+            owners.r_en.eq(bus.rvalid & bus.rready & bus.rlast),
+            new.beat.data.eq(bus.rdata),
+            new.beat.error.eq(bus.rresp[1]),
+            new.for_fetch.eq(owners.r_data),
+            self.fetch_data.p.eq(found.beat),
+            self.load_data.p.eq(found.beat),
+            self.fetch_data.valid.eq(beats.output.valid & found.for_fetch),
+            self.load_data.valid.eq(beats.output.valid & ~found.for_fetch),
+            beats.output.ready.eq(Mux(found.for_fetch, self.fetch_data.ready, self.load_data.ready)),
+            self.beat.eq(beats.output.valid & beats.output.ready),
         ]
         with m.If(self.flush):
-            m.d.sync += [dropping.eq(owners.r_rdy), valid.eq(0), spare_valid.eq(0)]
+            m.d.sync += dropping.eq(owners.r_rdy)
         with m.Elif(~owners.r_rdy):
             m.d.sync += dropping.eq(0)
         return m

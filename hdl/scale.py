@@ -74,7 +74,8 @@ class FirstScale(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         # 1: the sum. The shift is by one less; the last bit is for rounding.
-        x, multiplier = Signal(signed(33), reset_less=True), Signal(16, reset_less=True)
+        x = Signal(signed(33), reset_less=True)
+        multiplier = Signal(16, reset_less=True)
         shift = [Signal(6, name=f"shift_{i}", reset_less=True) for i in range(4)]
         with m.If(self.enable[0]):
             m.d.sync += [
@@ -83,7 +84,8 @@ class FirstScale(wiring.Component):
                 shift[0].eq(self.shift - 1),
             ]
         # 2: two partial products that fit a hardware multiplier each, or two.
-        low, high = Signal(32, reset_less=True), Signal(signed(34), reset_less=True)
+        low = Signal(32, reset_less=True)
+        high = Signal(signed(34), reset_less=True)
         with m.If(self.enable[1]):
             m.d.sync += [low.eq(x[:16] * multiplier), high.eq(x[16:].as_signed() * multiplier),
                          shift[1].eq(shift[0])]

@@ -114,8 +114,10 @@ class SerialBridge(wiring.Component):
         word = Signal(32 - register_lane_bits, reset_less=True)  # its number, in words of 4 bytes
         data = Signal(8 * word_bytes, reset_less=True)
         strobe = Signal(word_bytes, reset_less=True)
-        word_ends, last = Signal(), Signal()
-        known, repeated = Signal(), Signal()
+        word_ends = Signal()
+        last = Signal()
+        known = Signal()
+        repeated = Signal()
         before = Signal(len(operation) + len(request.p.tag))  # operation and tag of the last request; 0: none
         m.d.comb += [
             on_registers.eq((operation == Operation.READ_REGISTERS) | (operation == Operation.WRITE_REGISTERS)),
@@ -126,7 +128,8 @@ class SerialBridge(wiring.Component):
         ]
 
         # The buffer: filled by the receiver, or by what is read for the reply.
-        keep, kept = Signal(), Signal(8)
+        keep = Signal()
+        kept = Signal(8)
         m.d.comb += [
             buffer.write_enable.eq(frames.buffer.enable | keep),
             buffer.write_address.eq(Mux(keep, position, frames.buffer.address)),
@@ -138,7 +141,8 @@ class SerialBridge(wiring.Component):
 
         # The access to the word, on one of the buses.
         access = Signal()
-        outcome, outcome_valid = Signal.like(memory_access.outcome), Signal()
+        outcome = Signal.like(memory_access.outcome)
+        outcome_valid = Signal()
         outside = Mux(on_registers, word[CONTROL_ADDRESS_BITS - register_lane_bits:] != 0, 0)
         m.d.comb += [
             register_access.request.valid.eq(access & on_registers),

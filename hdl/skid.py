@@ -8,7 +8,7 @@ __all__ = ["Skid"]
 
 
 class Skid(wiring.Component):
-    """One item a cycle, one cycle later.
+    """One item a cycle, one cycle later; a reset forgets what it holds.
 
     Members
     -------
@@ -21,16 +21,15 @@ class Skid(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        item = Signal(self._shape, reset_less=True)
         spare = Signal(self._shape, reset_less=True)
         spare_valid = Signal()
-        m.d.comb += self.input.ready.eq(~spare_valid)
+        m.d.comb += [self.input.ready.eq(~spare_valid), self.output.payload.eq(item)]
         with m.If(~self.output.valid | self.output.ready):
-            m.d.sync += [
-                self.output.valid.eq(self.input.valid | spare_valid), self.output.payload.eq(self.input.payload),
-                spare_valid.eq(0),
-            ]
+            m.d.sync += [self.output.valid.eq(self.input.valid | spare_valid), item.eq(self.input.payload)]
             with m.If(spare_valid):
-                m.d.sync += self.output.payload.eq(spare)
+                m.d.sync += item.eq(spare)
+            m.d.sync += spare_valid.eq(0)
         with m.Elif(self.input.valid):
             m.d.sync += spare_valid.eq(1)
         with m.If(self.input.ready):  # a copy that is not needed does no harm

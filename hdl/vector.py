@@ -77,7 +77,8 @@ class VectorEngine(wiring.Component):
         stages = Stages(m, config, issuer)
 
         # The scalar of an instruction: the functions that have one drain the pipeline first.
-        multiplier, shift = Signal(16, reset_less=True), Signal(6, reset_less=True)
+        multiplier = Signal(16, reset_less=True)
+        shift = Signal(6, reset_less=True)
         with m.If(issuer.start & issuer.instruction.function.matches(Function.EXPONENTIAL, Function.RESIDUAL)):
             m.d.sync += [multiplier.eq(issuer.instruction.multiplier), shift.eq(issuer.instruction.shift)]
 

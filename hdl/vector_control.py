@@ -79,13 +79,17 @@ class ParameterFeeder(wiring.Component):
         word_bits = 8 * config.word_bytes
         m = Module()
         instruction = Signal(VECTOR.layout, reset_less=True)
-        active, loading_rows = Signal(), Signal()
+        active = Signal()
+        loading_rows = Signal()
         free = Signal(init=1)
-        address, groups = Signal(16), Signal(16)
+        address = Signal(16)
+        groups = Signal(16)
         requested = Signal(range(2 * words + 1))  # words of this group asked for
         received = Signal(range(2 * words + 1))
-        wanted, start = Signal(range(2 * words + 1)), Signal(range(2 * words + 1))
-        granted, next_is_last = Signal(), Signal()
+        wanted = Signal(range(2 * words + 1))
+        start = Signal(range(2 * words + 1))
+        granted = Signal()
+        next_is_last = Signal()
 
         payload = self.command.payload
         rows = payload.function == Function.LOAD_ROWS.value
@@ -111,7 +115,8 @@ class ParameterFeeder(wiring.Component):
         # The words of a group, straight from the port into their place.
         arriving = Signal(READ_LATENCY)
         m.d.sync += arriving.eq(Cat(granted, arriving))
-        asking, row_request = Signal(), Signal()
+        asking = Signal()
+        row_request = Signal()
         m.d.comb += [
             next_is_last.eq(requested + 1 == wanted),
             granted.eq(self.port.enable & self.port.ready),
@@ -144,10 +149,13 @@ class ParameterFeeder(wiring.Component):
     def _load_rows(self, m, instruction, loading_rows, request, arrived):
         """One word after the other; its records go to the row table one a cycle."""
         records = self.config.rows // 4
-        row, left = Signal(16), Signal(16)
+        row = Signal(16)
+        left = Signal(16)
         word = Signal(8 * self.config.word_bytes, reset_less=True)
         index = Signal(range(max(2, records)))
-        waiting, writing, begun = Signal(), Signal(), Signal()
+        waiting = Signal()
+        writing = Signal()
+        begun = Signal()
         m.d.comb += [
             request.eq(loading_rows & begun & ~waiting & ~writing),
             self.entry_valid.eq(writing),
@@ -237,11 +245,15 @@ class BeatIssuer(wiring.Component):
         slices, parts = config.cols // config.lanes, config.rows // config.lanes
         m = Module()
         instruction = self.instruction
-        active, started = Signal(), Signal()
-        drains, reads_residual = Signal(), Signal()
+        active = Signal()
+        started = Signal()
+        drains = Signal()
+        reads_residual = Signal()
 
         # The start. What RESIDUAL writes back, nobody reads before it is written.
-        writing_back, drained, waiting = Signal(), Signal(), Signal()
+        writing_back = Signal()
+        drained = Signal()
+        waiting = Signal()
         with m.If(self.start & reads_residual):
             m.d.sync += writing_back.eq(1)
         with m.Elif(self.quiet):
@@ -271,11 +283,18 @@ class BeatIssuer(wiring.Component):
         ]
 
         # The next beat.
-        row, group = Signal(16), Signal(16)  # left after this one
-        spacing, group_spacing = Signal(range(GROUP_SPACING)), Signal(range(GROUP_SPACING))
-        group_accumulator, group_destination, group_residual = Signal(16), Signal(16), Signal(16)
-        accumulator, destination, residual = Signal(16), Signal(16), Signal(16)
-        slice_, part = Signal(4), Signal(4)
+        row = Signal(16)  # left after this one, as group
+        group = Signal(16)
+        spacing = Signal(range(GROUP_SPACING))
+        group_spacing = Signal(range(GROUP_SPACING))
+        group_accumulator = Signal(16)
+        group_destination = Signal(16)
+        group_residual = Signal(16)
+        accumulator = Signal(16)
+        destination = Signal(16)
+        residual = Signal(16)
+        slice_ = Signal(4)
+        part = Signal(4)
         index = Signal(16)
         first_of_group, in_first_group, last_row, last_group = (
             Signal(name=name) for name in ("first_of_group", "in_first_group", "last_row", "last_group"))

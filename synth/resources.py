@@ -14,13 +14,10 @@ from .families import FAMILIES, Family
 from .pins import PINS_TOP, few_pins
 from .tools import SynthesisError, run_tool
 
-__all__ = ["HIDE_ALIASES", "RESOURCES", "Resources", "synthesise"]
+__all__ = ["RESOURCES", "Resources", "synthesise"]
 
 #: What is counted.
 RESOURCES = ("luts", "flip_flops", "multipliers", "block_rams")
-#: Amaranth calls element 2 of an array ``sums[2]``, as Yosys calls bit 2 of a signal, and ABC then takes one for the
-#: other: such names are made new.
-HIDE_ALIASES = "rename -hide */w:*[[]*"
 #: Prefixes of the types of latches.
 _LATCHES = ("LDCE", "LDPE", "DLATCH", "$_DLATCH", "TRELLIS_LATCH", "DL")
 
@@ -68,7 +65,7 @@ def synthesise(config: AcceleratorConfig, verilog: str, family: str, folder: Pat
     (folder / "design.v").write_text(verilog + few_pins(config))
     run_tool("yosys", ["-q", "-p", "; ".join([
         "read_verilog design.v", *([f"read_verilog -lib {kind.cells}"] if kind.cells else []),
-        f"hierarchy -check -top {PINS_TOP}", "proc", "check -assert", HIDE_ALIASES,
+        f"hierarchy -check -top {PINS_TOP}", "proc", "check -assert",
         f"{kind.synthesis} -top {PINS_TOP}", "check -assert", "write_json netlist.json"])], folder)
     netlist = json.loads((folder / "netlist.json").read_text())
     cells = netlist["modules"][PINS_TOP]["cells"]

@@ -6,11 +6,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["SynthesisError", "run_tool"]
+__all__ = ["SynthesisError", "find_tool", "run_tool"]
 
 
 class SynthesisError(RuntimeError):
     """A tool is missing, or refused the design. The message has its last words."""
+
+
+def find_tool(name: str) -> str:
+    """The command ``yowasp-<name>``: the one beside this Python, else the first on the path.
+
+    Raises
+    ------
+    SynthesisError
+        When there is none.
+    """
+    beside = Path(sys.executable).with_name(f"yowasp-{name}")
+    found = str(beside) if beside.exists() else shutil.which(f"yowasp-{name}")
+    if found is None:
+        raise SynthesisError(f"yowasp-{name} must be installed: pip install 'celosia[synth]'")
+    return found
 
 
 def run_tool(name: str, arguments: Sequence[str | Path], folder: Path) -> str:
@@ -21,14 +36,10 @@ def run_tool(name: str, arguments: Sequence[str | Path], folder: Path) -> str:
     SynthesisError
         When the tool is not installed, or it fails.
     """
-    beside = Path(sys.executable).with_name(f"yowasp-{name}")
-    command = str(beside) if beside.exists() else shutil.which(f"yowasp-{name}")
-    if command is None:
-        raise SynthesisError(f"yowasp-{name} must be installed: pip install 'celosia[synth]'")
     log = folder / f"{name}.log"
     with log.open("w") as output:
-        done = subprocess.run([command, *map(str, arguments)], cwd=folder, stdout=output, stderr=subprocess.STDOUT,
-                              check=False)
+        done = subprocess.run([find_tool(name), *map(str, arguments)], cwd=folder, stdout=output,
+                              stderr=subprocess.STDOUT, check=False)
     text = log.read_text(errors="replace")
     if done.returncode:
         raise SynthesisError(f"{name} failed; its log is {log}:\n{text[-2000:]}")

@@ -90,6 +90,14 @@ endmodule
     assert "$1" not in alone
 
 
+def test_no_element_of_an_array_is_called_as_a_bit(verilog):
+    assert not re.search(r"\\\S*\[", verilog)
+    assert "$signal" not in verilog  # Amaranth's name for one that nobody named
+    text = "module top(\\a[1] , a_1, b);\n  wire \\x.a[1].y ;\n  assign b = \\a[1] [2:0] & a_1[1];\nendmodule\n"
+    assert tidy(text) == ("module top(a_1_ , a_1, b);\n  wire \\x.a_1.y ;\n"
+                          "  assign b = a_1_ [2:0] & a_1[1];\nendmodule\n")
+
+
 def test_header_agrees_with_python(tmp_path):
     config = configuration("rect")
     (tmp_path / "celosia.h").write_text(to_header(config))
