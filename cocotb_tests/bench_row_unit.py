@@ -46,7 +46,7 @@ def entries(found):
     fields = {}
     for name, field in RowEntry.as_shape():
         value = found >> field.offset & (1 << field.width) - 1
-        fields[name] = value - (value >> field.width - 1 << field.width) if name == "mean" else value
+        fields[name] = value - (value >> field.width - 1 << field.width) if name == "addend" else value
     return fields
 
 
@@ -90,7 +90,7 @@ async def entries_equal_golden(dut):
         np.testing.assert_array_equal(entry[neither] & low, maximum[:chosen.size][chosen][neither] & low)
         got = entries(entry)
         for name, of_root, of_reciprocal in [("multiplier", root, multiplier), ("shift", root_shift, shift),
-                                             ("mean", mean, np.zeros(count, np.int64))]:
+                                             ("addend", -mean, np.zeros(count, np.int64))]:
             expected = np.where(is_root, of_root[:chosen.size][chosen], of_reciprocal[:chosen.size][chosen])
             np.testing.assert_array_equal(
                 got[name][~neither], expected[~neither], err_msg=f"{name}, {width} columns")

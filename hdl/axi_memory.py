@@ -2,12 +2,12 @@
 
 from amaranth import Array, Module, Mux, Signal
 from amaranth.lib import data, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In
 from amaranth.utils import ceil_log2, exact_log2
 
 from .axi import AXI4Signature, Burst, Response
 from .config import AcceleratorConfig
+from .queues import Queue
 from .ram import Ram
 
 __all__ = ["MEMORY_GRANULE", "AxiMemory"]
@@ -141,7 +141,7 @@ class AxiMemory(wiring.Component):
         start, step = Signal(name="read_start"), Signal(name="read_step")
         legal, inside, bank, offset, last = self._burst(m, "ar", start, step)
         beats = data.StructLayout({"data": len(bus.rdata), "resp": Response, "last": 1})
-        m.submodules.beats = fifo = SyncFIFOBuffered(width=beats.size, depth=_READ_AHEAD)
+        m.submodules.beats = queue = Queue(beats, _READ_AHEAD)
         room = Signal(range(_READ_AHEAD + 1), init=_READ_AHEAD)  # for beats that are not asked for yet
 
         with m.FSM(name="read"):
@@ -180,9 +180,9 @@ class AxiMemory(wiring.Component):
             chosen.data.eq(Mux(found.resp == Response.OKAY, Array(words)[found.bank], 0)),
             chosen.resp.eq(found.resp), chosen.last.eq(found.last), chosen_valid.eq(found.valid),
         ]
-        beat = Signal(beats)
+        beat = queue.output.p
         m.d.comb += [
-            fifo.w_en.eq(chosen_valid), fifo.w_data.eq(chosen),
-            beat.as_value().eq(fifo.r_data), fifo.r_en.eq(bus.rready), bus.rvalid.eq(fifo.r_rdy),
+            queue.input.valid.eq(chosen_valid), queue.input.p.eq(chosen),
+            queue.output.ready.eq(bus.rready), bus.rvalid.eq(queue.output.valid),
             bus.rdata.eq(beat.data), bus.rresp.eq(beat.resp), bus.rlast.eq(beat.last),
         ]

@@ -51,7 +51,7 @@ class BurstGenerator(wiring.Component):
     2. A burst is offered only when all its bytes lie in the window and below 2 ** ``address_bits``.
     3. At a burst that breaks rule 2, ``outside`` rises and stays; nothing is offered any more until a reset.
     4. The next transfer is accepted once every burst of the one before has been checked: at ``outside``, the
-       transfer that was accepted last is the one that failed. Its first burst is offered three cycles later,
+       transfer that was accepted last is the one that failed. Its first burst is offered five cycles later,
        and then a burst a cycle.
 
     Parameters
@@ -65,6 +65,7 @@ class BurstGenerator(wiring.Component):
     transfer : stream of ``TRANSFER.layout``
         What to split. ``count`` and ``words`` are at least 1; the low bits of address and stride are ignored.
     bursts : stream of :class:`BurstLayout`
+        Nothing moves on while it is not ready, so that the way to the rows is short.
     window : WindowSignature
         Must not change while a transfer is under way.
     outside : 1 bit
@@ -83,93 +84,107 @@ class BurstGenerator(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config, beats = self._config, self._beats
-        chunk_bits = exact_log2(beats)
+        config = self._config
+        chunk_bits = exact_log2(self._beats)
         shift = exact_log2(config.bus_bytes)
         address_bits = config.address_bits - shift  # addresses count beats here; one more bit says "beyond"
         transfer = self.transfer.p
+        advance, outside = Signal(), Signal()
 
-        # Stage 0: the next burst of the current row. `row` is where the row after it starts.
+        # Stage 0: the rows.
         active = Signal()
-        address = Signal(address_bits + 1, reset_less=True)
-        room = Signal(range(beats + 1), reset_less=True)
-        left = Signal(16 + max(0, exact_log2(config.word_bytes) - shift), reset_less=True)
         row = Signal(address_bits + 1, reset_less=True)
         stride = Signal(32 - shift, reset_less=True)
-        row_beats = Signal.like(left)
+        row_beats = Signal(16 + max(0, exact_log2(config.word_bytes) - shift), reset_less=True)
         rows_left = Signal(16, reset_less=True)
-        row_ends = Signal()
-        advance = Signal()
-
-        first = transfer.dram_address[shift:config.address_bits]
-        beyond = transfer.dram_address[config.address_bits:].any()
-        burst_valid = Signal()
-        m.d.comb += [
-            self.transfer.ready.eq(~active & ~burst_valid & ~self.outside),
-            row_ends.eq((left[:len(room)] <= room) & (left[len(room):] == 0)),
-        ]
-        with m.If(self.transfer.valid & self.transfer.ready):
+        last_row = Signal(reset_less=True)
+        next_row = Signal()
+        accept = Signal()
+        m.d.comb += accept.eq(self.transfer.valid & self.transfer.ready)
+        with m.If(accept):
             m.d.sync += [
                 active.eq(1),
-                address.eq(Cat(first, beyond)),
-                room.eq(beats - first[:chunk_bits]),
-                left.eq(self._row_beats(transfer.words)),
-                row_beats.eq(self._row_beats(transfer.words)),
-                row.eq(self._add(Cat(first, beyond), transfer.dram_stride[shift:])),
+                row.eq(Cat(transfer.dram_address[shift:config.address_bits],
+                           transfer.dram_address[config.address_bits:].any())),
                 stride.eq(transfer.dram_stride[shift:]),
+                row_beats.eq(self._row_beats(transfer.words)),
                 rows_left.eq(transfer.count),
+                last_row.eq(transfer.count == 1),
             ]
-        with m.Elif(active & advance):
-            with m.If(~row_ends):
-                m.d.sync += [
-                    address.eq(self._add(address, room)),
-                    room.eq(beats),
-                    left.eq(left - room),
-                ]
-            with m.Else():
-                m.d.sync += [
-                    active.eq(rows_left != 1),
-                    rows_left.eq(rows_left - 1),
-                    address.eq(row),
-                    room.eq(beats - row[:chunk_bits]),
-                    left.eq(row_beats),
-                    row.eq(self._add(row, stride)),
-                ]
+        with m.Elif(active & next_row):
+            m.d.sync += [
+                active.eq(~last_row),
+                row.eq(self._add(row, stride)),
+                rows_left.eq(rows_left - 1),
+                last_row.eq(rows_left == 2),
+            ]
 
-        # Stage 1: the burst, to be compared with the window.
-        burst_address = Signal(address_bits + 1, reset_less=True)
-        burst_length = Signal(chunk_bits, reset_less=True)
+        # Stage 1: a row's first chunk, how many more it reaches into, and where in the last one it ends.
+        first_valid = Signal()
+        first = Signal.like(row, reset_less=True)
+        last_beat = Signal(len(row_beats) + 1, reset_less=True)  # from the start of the first chunk
+        first_of_last_row = Signal(reset_less=True)
+        load = Signal()
+        with m.If(next_row):
+            m.d.sync += [
+                first_valid.eq(active), first.eq(row), last_beat.eq(row[:chunk_bits] + row_beats - 1),
+                first_of_last_row.eq(last_row),
+            ]
+        m.d.comb += next_row.eq(~first_valid | load)
+
+        # Stage 2: the bursts of a row.
+        valid = Signal()
+        address = Signal.like(row, reset_less=True)
+        chunks = Signal(len(last_beat) - chunk_bits, reset_less=True)  # left after this one
+        end = Signal(chunk_bits, reset_less=True)
+        last_chunk, in_last_row = Signal(reset_less=True), Signal(reset_less=True)
+        m.d.comb += load.eq(~valid | (advance & last_chunk))
+        with m.If(load):
+            m.d.sync += [
+                valid.eq(first_valid), address.eq(first), chunks.eq(last_beat[chunk_bits:]),
+                end.eq(last_beat[:chunk_bits]), last_chunk.eq(last_beat[chunk_bits:] == 0),
+                in_last_row.eq(first_of_last_row),
+            ]
+        with m.Elif(advance):
+            m.d.sync += [
+                address[:chunk_bits].eq(0), address[chunk_bits:].eq(self._add(address[chunk_bits:], 1)),
+                chunks.eq(chunks - 1), last_chunk.eq(chunks == 1),
+            ]
+
+        # Stage 3: the burst, to be compared with the window.
+        burst_valid = Signal()
+        burst_address = Signal.like(row, reset_less=True)
+        burst_end, burst_length = Signal(chunk_bits, reset_less=True), Signal(chunk_bits, reset_less=True)
         burst_last = Signal(reset_less=True)
+        burst_ends = Mux(last_chunk, end, self._beats - 1)
         with m.If(advance):
-            m.d.sync += burst_valid.eq(active)
-            with m.If(active):
-                m.d.sync += [
-                    burst_address.eq(address),
-                    burst_length.eq(Mux(row_ends, left, room) - 1),
-                    burst_last.eq(row_ends & (rows_left == 1)),
-                ]
-        # No carry: a burst stays in its chunk.
-        end_low = (burst_address[:chunk_bits] + burst_length)[:chunk_bits]
+            m.d.sync += [
+                burst_valid.eq(valid),
+                burst_address.eq(address),
+                burst_end.eq(burst_ends),
+                burst_length.eq(burst_ends - address[:chunk_bits]),
+                burst_last.eq(last_chunk & in_last_row),
+            ]
         first_byte = Cat(Const(0, shift), burst_address[:-1])
-        last_byte = Cat(Const(-1, shift), end_low, burst_address[chunk_bits:-1])
+        last_byte = Cat(Const(-1, shift), burst_end, burst_address[chunk_bits:-1])
 
-        # Stage 2: the checked burst.
-        checked_valid = Signal()
-        checked_inside = Signal(reset_less=True)
-        m.d.comb += advance.eq(~checked_valid | (self.bursts.valid & self.bursts.ready))
-        with m.If(advance):
-            m.d.sync += checked_valid.eq(burst_valid)
-            with m.If(burst_valid):
-                m.d.sync += [
-                    checked_inside.eq((first_byte >= self.window.base) & (last_byte < self.window.limit)
-                                      & ~burst_address[-1]),
-                    self.bursts.p.address.eq(first_byte),
-                    self.bursts.p.length.eq(burst_length),
-                    self.bursts.p.last.eq(burst_last),
-                ]
+        # Stage 4: the checked burst.
+        inside = Signal()
         m.d.comb += [
-            self.bursts.valid.eq(checked_valid & checked_inside),
-            self.outside.eq(checked_valid & ~checked_inside),
+            inside.eq((first_byte >= self.window.base) & (last_byte < self.window.limit) & ~burst_address[-1]),
+            advance.eq(self.bursts.ready & ~outside),
+        ]
+        with m.If(advance):
+            m.d.sync += [
+                self.bursts.valid.eq(burst_valid & inside),
+                outside.eq(burst_valid & ~inside),
+                self.bursts.p.address.eq(first_byte),
+                self.bursts.p.length.eq(burst_length),
+                self.bursts.p.last.eq(burst_last),
+            ]
+        m.d.comb += [
+            self.outside.eq(outside),
+            self.transfer.ready.eq(~active & ~first_valid & ~valid & ~burst_valid & ~outside),
         ]
         return m
 

@@ -1,6 +1,6 @@
 """The control and status registers behind an AXI4-Lite port."""
 
-from amaranth import Cat, Module, Mux, ResetSignal, Signal
+from amaranth import Array, Cat, Module, Mux, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -189,10 +189,11 @@ class Control(wiring.Component):
             values[f"{name}_low"], values[f"{name}_high"] = whole[:32], whole[32:]
         assert set(values) == {reg.name for reg in REGISTERS}
 
-        # A choice in each group of eight, then one among these.
+        # In each group of four one is chosen, then one of these.
         offset = Signal(CONTROL_ADDRESS_BITS - 2, reset_less=True)
-        group_of = {reg.name: reg.offset // 4 // 8 for reg in REGISTERS}
-        groups = [Signal(32, name=f"group_{i}", reset_less=True) for i in range(max(group_of.values()) + 1)]
+        numbers = {reg.offset // 4: values[reg.name] for reg in REGISTERS}
+        groups = [Signal(32, name=f"group_{i}", reset_less=True) for i in range(max(numbers) // 4 + 1)]
+        group_of = Signal(len(groups), reset_less=True)
         choosing = Signal()
         merging = Signal()
         known = Signal(reset_less=True)
@@ -200,17 +201,16 @@ class Control(wiring.Component):
         m.d.sync += [choosing.eq(bus.arvalid & bus.arready), merging.eq(choosing)]
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += offset.eq(bus.araddr[2:])
-        with m.If(choosing):
-            m.d.sync += [group.eq(0) for group in groups]
-            m.d.sync += known.eq(0)
-            with m.Switch(offset):
-                for reg in REGISTERS:
-                    with m.Case(reg.offset // 4):
-                        m.d.sync += [groups[group_of[reg.name]].eq(values[reg.name]), known.eq(1)]
+        m.d.sync += [
+            known.eq(offset.matches(*numbers)),
+            group_of.eq(Cat(offset[2:] == i for i in range(len(groups)))),
+            *(group.eq(Array([numbers.get(4 * i + j, 0) for j in range(4)])[offset[:2]])
+              for i, group in enumerate(groups)),
+        ]
         with m.If(merging):
             merged = 0
-            for group in groups:
-                merged |= group
+            for is_wanted, group in zip(group_of, groups, strict=True):
+                merged |= Mux(is_wanted, group, 0)
             m.d.sync += [
                 bus.rvalid.eq(1),
                 bus.rdata.eq(merged),

@@ -44,6 +44,8 @@ class Counters(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        clear = Signal()
+        m.d.sync += clear.eq(self.clear)
         steps = {"read_bytes": self._config.bus_bytes, "write_bytes": self._config.word_bytes}
         for name, _doc in COUNTERS:
             shift = exact_log2(steps.get(name, 1))
@@ -51,7 +53,7 @@ class Counters(wiring.Component):
             count = Signal(COUNTER_BITS - shift, name=name)
             m.d.sync += event.eq(getattr(self.events, name) & ~self.clear)
             m.d.comb += getattr(self.values, name).eq(Cat(Const(0, shift), count))
-            with m.If(self.clear):
+            with m.If(clear):
                 m.d.sync += count.eq(0)
             with m.Elif(event):
                 m.d.sync += count.eq(count + 1)

@@ -6,8 +6,6 @@ from amaranth import Array, C, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .scale import saturated
-
 __all__ = ["CURVE_LATENCY", "Exponential", "Gelu", "chord_table"]
 
 CURVE_LATENCY = 5
@@ -54,7 +52,7 @@ class Gelu(wiring.Component):
         base_bits = max(base for base, _ in GELU_TABLE).bit_length()
         bases = Array([base for base, _ in GELU_TABLE])
         slopes = Array([C(slope, signed(10)) for _, slope in GELU_TABLE])
-        x = saturated(self.value, 16)
+        value, sign = self.value, self.value[-1]
         positive = [Signal(15, name=f"positive_{i}", reset_less=True) for i in range(4)]
         near = [Signal(name=f"near_{i}", reset_less=True) for i in range(4)]
         magnitude = Signal(10, reset_less=True)
@@ -64,11 +62,13 @@ class Gelu(wiring.Component):
         product = Signal(signed(15), reset_less=True)
         base_1 = Signal(base_bits, reset_less=True)
         excess = Signal(signed(17), reset_less=True)
-        absolute = Signal(17)
-        m.d.comb += absolute.eq(Mux(x < 0, -x, x))
+        # Of max(x, 0), 15 bits; of |x|, 10, and whether these are all.
+        high = value[10:]
         with m.If(self.enable[0]):
             m.d.sync += [
-                magnitude.eq(absolute), near[0].eq(absolute < 1024), positive[0].eq(Mux(x < 0, 0, x[:15])),
+                magnitude.eq((value[:10] ^ sign.replicate(10)) + sign),
+                near[0].eq(~high.any() | (high.all() & value[:10].any())),
+                positive[0].eq(Mux(sign, 0, value[:15] | value[15:17].any().replicate(15))),
             ]
         with m.If(self.enable[1]):
             m.d.sync += [

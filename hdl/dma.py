@@ -17,14 +17,14 @@ Rules of both
 """
 
 from amaranth import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .bursts import BurstGenerator, BurstLayout, WindowSignature
 from .config import AcceleratorConfig
 from .interfaces import READ_LATENCY, CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
 from .isa import TRANSFER
+from .queues import Queue
 from .read_channel import BeatLayout
 from .skid import Skid
 from .words import AREA, WordLayout, WordWalker
@@ -43,29 +43,25 @@ class _Transfers:
     def __init__(self, m: Module, config: AcceleratorConfig, engine):
         m.submodules.bursts = bursts = BurstGenerator(config)
         m.submodules.walker = self.walker = WordWalker(config)
-        m.submodules.areas = areas = SyncFIFOBuffered(width=AREA.size, depth=TRANSFERS)
-        self.oldest = Signal()  # one instruction is under way
+        m.submodules.areas = areas = Queue(AREA, TRANSFERS)
         under_way = Signal(range(TRANSFERS + 1))
+        room, oldest = Signal(init=1), Signal()  # fewer than TRANSFERS, one instruction is under way
         instruction = engine.instructions.command
-        area = Signal(AREA)
-        for name in ("count", "words", "scratchpad", "scratchpad_stride"):
-            m.d.comb += area[name].eq(instruction.p[name])
-        accept = Signal()
-        room = under_way != TRANSFERS
+        accept, finish = Signal(), engine.instructions.finished
         m.d.comb += [
             accept.eq(instruction.valid & instruction.ready),
             instruction.ready.eq(bursts.transfer.ready & room),
             bursts.transfer.valid.eq(instruction.valid & room),
             bursts.transfer.p.eq(instruction.p),
-            areas.w_data.eq(area),
-            areas.w_en.eq(accept),
-            self.walker.area.valid.eq(areas.r_rdy),
-            self.walker.area.p.eq(areas.r_data),
-            areas.r_en.eq(self.walker.area.ready),
-            self.oldest.eq(under_way == 1),
-            engine.outside.eq(bursts.outside & self.oldest),
+            areas.input.valid.eq(accept),  # as many areas are there at most as instructions are under way
+            *(areas.input.p[name].eq(instruction.p[name]) for name in dict(AREA)),
+            engine.outside.eq(bursts.outside & oldest),
         ]
-        m.d.sync += under_way.eq(under_way + accept - engine.instructions.finished)
+        connect(m, self.walker.area, areas.output)
+        with m.If(accept & ~finish):
+            m.d.sync += [under_way.eq(under_way + 1), room.eq(under_way != TRANSFERS - 1), oldest.eq(under_way == 0)]
+        with m.Elif(finish & ~accept):
+            m.d.sync += [under_way.eq(under_way - 1), room.eq(1), oldest.eq(under_way == 2)]
         m.submodules.requests = requests = Skid(BurstLayout(config))
         connect(m, bursts.bursts, requests.input)
         connect(m, flipped(engine.requests), requests.output)
@@ -119,9 +115,9 @@ class LoadEngine(wiring.Component):
             port.address.eq(address),
             port.data.eq(word),
             port.mask.eq(~0),
-            self.instructions.finished.eq(enable & port.ready & last),
-            self.bus_error.eq(beat.valid & beat.p.error & ~enable),
+            self.bus_error.eq(beat.valid & beat.p.error & ~enable & ~self.instructions.finished),
         ]
+        m.d.sync += self.instructions.finished.eq(enable & port.ready & last)
         with m.If(step):
             m.d.sync += enable.eq(completes)
         with m.Elif(port.ready):
@@ -193,43 +189,47 @@ class StoreEngine(wiring.Component):
         bits, bus_bits = 8 * config.word_bytes, config.bus_bits
 
         # Reads go out only while the buffer has room for all that are under way.
-        depth = 2 * READ_LATENCY + 2
-        m.submodules.buffer = buffer = SyncFIFO(width=bits + 1, depth=depth)
-        owed = Signal(range(depth + 1))  # words in the buffer and on their way to it
-        read = Signal()
+        m.submodules.buffer = buffer = Queue(
+            data.StructLayout({"word": bits, "ends_row": 1}), 2 * (READ_LATENCY + 2))
+        stored = buffer.output
+        owed = Signal(range(buffer.depth + 1))  # words in the buffer and on their way to it
+        room = Signal(init=1)
+        read, taken = Signal(), Signal()
         arriving = Signal(READ_LATENCY)
         row_ends = Signal(READ_LATENCY)
         m.d.comb += [
-            port.enable.eq(words.valid & (owed != depth)),
+            port.enable.eq(words.valid & room),
             port.address.eq(words.p.address),
             read.eq(port.enable & port.ready),
+            taken.eq(stored.valid & stored.ready),
             words.ready.eq(read),
             self.stored_word.eq(read),
-            buffer.w_en.eq(arriving[-1]),
-            buffer.w_data.eq(Cat(port.data, row_ends[-1])),
+            buffer.input.valid.eq(arriving[-1]),
+            buffer.input.p.word.eq(port.data),
+            buffer.input.p.ends_row.eq(row_ends[-1]),
             self.instructions.finished.eq(self.burst_finished),
             self.bus_error.eq(self.burst_error),
         ]
-        m.d.sync += [
-            owed.eq(owed + read - (buffer.r_rdy & buffer.r_en)),
-            arriving.eq(Cat(read, arriving)),
-            row_ends.eq(Cat(words.p.row_ends, row_ends)),
-        ]
+        m.d.sync += [arriving.eq(Cat(read, arriving)), row_ends.eq(Cat(words.p.row_ends, row_ends))]
+        with m.If(read & ~taken):
+            m.d.sync += [owed.eq(owed + 1), room.eq(owed != buffer.depth - 1)]
+        with m.Elif(taken & ~read):
+            m.d.sync += [owed.eq(owed - 1), room.eq(1)]
 
         beat = self.beats
-        word, word_ends_row = buffer.r_data[:bits], buffer.r_data[bits]
+        word, word_ends_row = stored.p.word, stored.p.ends_row
         if bits == bus_bits:
             m.d.comb += [
-                beat.valid.eq(buffer.r_rdy),
-                buffer.r_en.eq(beat.ready),
+                beat.valid.eq(stored.valid),
+                stored.ready.eq(beat.ready),
                 beat.p.data.eq(word),
                 beat.p.strobe.eq(~0),
             ]
         elif bits > bus_bits:
             part = Signal(range(bits // bus_bits))
             m.d.comb += [
-                beat.valid.eq(buffer.r_rdy),
-                buffer.r_en.eq(beat.ready & (part == bits // bus_bits - 1)),
+                beat.valid.eq(stored.valid),
+                stored.ready.eq(beat.ready & (part == bits // bus_bits - 1)),
                 beat.p.data.eq(word.word_select(part, bus_bits)),
                 beat.p.strobe.eq(~0),
             ]
@@ -243,12 +243,12 @@ class StoreEngine(wiring.Component):
             packed = Signal(bus_bits, reset_less=True)
             ends = word_ends_row | (part == ratio - 1)
             m.d.comb += [
-                buffer.r_en.eq(~valid | beat.ready),
+                stored.ready.eq(~valid | beat.ready),
                 beat.valid.eq(valid),
                 beat.p.data.eq(packed),
                 beat.p.strobe.eq(Cat(bit.replicate(config.word_bytes) for bit in filled)),
             ]
-            with m.If(buffer.r_rdy & buffer.r_en):
+            with m.If(taken):
                 m.d.sync += [
                     packed.word_select(part, bits).eq(word),
                     filled.eq(Mux(part == 0, 1, filled | (1 << part))),

@@ -2,13 +2,13 @@
 
 from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .bursts import ADDRESS_BITS, BurstLayout, WindowSignature
 from .config import AcceleratorConfig
 from .isa import INSTRUCTION_BYTES
+from .queues import Queue
 from .read_channel import BeatLayout
 
 __all__ = ["PREFETCH", "Fetch", "FetchedLayout"]
@@ -71,7 +71,8 @@ class Fetch(wiring.Component):
         beats = PREFETCH * INSTRUCTION_BYTES // config.bus_bytes  # of a block; blocks are aligned
         block_bits = exact_log2(beats)
         beats_per_instruction = max(1, INSTRUCTION_BYTES // config.bus_bytes)
-        m.submodules.buffer = buffer = SyncFIFOBuffered(width=config.bus_bits + 1, depth=2 * beats + 1)
+        m.submodules.buffer = buffer = Queue(BeatLayout(config), 2 * beats + 1)
+        beat = buffer.output
 
         # Bursts. `address` counts beats, and has a bit more than the bus, so that it can pass the end.
         address = Signal(config.address_bits - shift + 1)
@@ -79,16 +80,18 @@ class Fetch(wiring.Component):
         above_base = Signal()
         next_beat = Signal(config.address_bits - shift)  # of the instruction that is offered next
         in_last_block = Signal()
-        beyond = Signal()
+        above_limit = Signal()
         ended = Signal()  # the next block lies outside
         end = Mux(in_last_block, Cat(limit[:block_bits], 0), beats)  # of the block, in beats
         reserved = Signal(range(2 * beats + 1))  # beats that are in the buffer or will be
         owed = Signal(range(2 * beats + 1))
+        room = Signal(init=1)  # for another block
         burst = self.requests
         burst_beats = Signal(range(beats + 1))
-        requested = burst.valid & burst.ready
+        requested = Signal()
         popped = Signal()
-        m.d.comb += self.quiet.eq((owed == 0) & ~burst.valid)
+        m.d.comb += self.quiet.eq((owed == 0) & ~burst.valid & ~requested)
+        m.d.sync += requested.eq(burst.valid & burst.ready)
         with m.FSM():
             with m.State("Start"), m.If(self.enable):
                 m.d.sync += [address.eq(self.program[shift:]), next_beat.eq(self.program[shift:])]
@@ -99,24 +102,23 @@ class Fetch(wiring.Component):
                 m.d.sync += [
                     above_base.eq(Cat(Const(0, shift), address) >= self.window.base),
                     in_last_block.eq(address[block_bits:] == limit[block_bits:]),
-                    beyond.eq((address[block_bits:] > limit[block_bits:]) | address[-1]),
+                    above_limit.eq((address[block_bits:] > limit[block_bits:]) | address[-1]),
                 ]
                 m.next = "Size"
             with m.State("Size"):
-                m.d.sync += burst_beats.eq(end - address[:block_bits])
-                with m.If(beyond | ~above_base | (end <= address[:block_bits])):
-                    m.d.sync += ended.eq(1)
-                    m.next = "Ended"
-                with m.Elif(self.enable & (reserved <= beats)):
-                    m.next = "Request"
+                m.d.sync += [
+                    burst_beats.eq(end - address[:block_bits]),
+                    ended.eq(above_limit | ~above_base | (end <= address[:block_bits])),
+                ]
+                m.next = "Wait"
+            with m.State("Wait"), m.If(self.enable & ~ended & room):
+                m.next = "Request"
             with m.State("Request"):
                 m.d.comb += burst.valid.eq(1)
                 with m.If(burst.ready):
                     m.d.sync += address[block_bits:].eq(address[block_bits:] + 1)
                     m.d.sync += address[:block_bits].eq(0)
                     m.next = "Compare"
-            with m.State("Ended"):
-                pass
         m.d.comb += [
             burst.p.address.eq(Cat(Const(0, shift), address[:-1])),
             burst.p.length.eq(burst_beats - 1),
@@ -125,11 +127,12 @@ class Fetch(wiring.Component):
         m.d.sync += [
             reserved.eq(reserved + Mux(requested, burst_beats, 0) - popped),
             owed.eq(owed + Mux(requested, burst_beats, 0) - arrived),
+            room.eq(reserved <= beats),
         ]
         m.d.comb += [
             self.data.ready.eq(1),
-            buffer.w_en.eq(self.data.valid),
-            buffer.w_data.eq(self.data.p),
+            buffer.input.valid.eq(self.data.valid),
+            buffer.input.p.eq(self.data.p),
         ]
 
         # Instructions from beats.
@@ -144,13 +147,13 @@ class Fetch(wiring.Component):
             output.p.word.eq(word),
             output.p.error.eq(failed),
             output.p.outside.eq(outside),
-            buffer.r_en.eq(~complete),
-            popped.eq(buffer.r_rdy & buffer.r_en),
+            beat.ready.eq(~complete),
+            popped.eq(beat.valid & beat.ready),
         ]
         with m.If(popped):
             m.d.sync += [
-                word.word_select(part, config.bus_bits).eq(buffer.r_data[:-1]),
-                failed.eq(failed | buffer.r_data[-1]),
+                word.word_select(part, config.bus_bits).eq(beat.p.data),
+                failed.eq(failed | beat.p.error),
                 part.eq(Mux(part == beats_per_instruction - 1, 0, part + 1)),
                 complete.eq(part == beats_per_instruction - 1),
             ]
@@ -158,7 +161,9 @@ class Fetch(wiring.Component):
             m.d.sync += [complete.eq(1), outside.eq(1)]
         with m.Elif(output.ready & ~failed & ~outside):
             m.d.sync += complete.eq(0)
-        with m.If(complete & output.ready):
+        accepted = Signal()  # the next instruction comes later than in the next cycle
+        m.d.sync += accepted.eq(complete & output.ready)
+        with m.If(accepted):
             m.d.sync += next_beat.eq(next_beat + beats_per_instruction)
         m.d.comb += output.p.address.eq(Cat(Const(0, shift), next_beat))
         return m

@@ -1,15 +1,15 @@
 """The queue of one engine: holds its instructions until their semaphores are there."""
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from .config import AcceleratorConfig
 from .decoder import QueueLayout
 from .interfaces import CommandSignature
 from .isa import SEMAPHORES, Format
-from .semaphores import SemaphoreSignature
+from .queues import Queue
+from .semaphores import OVERFLOW_LATENCY, SemaphoreSignature
 
 __all__ = ["UNDER_WAY", "IssueUnit", "UnderWayLayout"]
 
@@ -57,16 +57,17 @@ class IssueUnit(wiring.Component):
         An instruction is under way.
     waiting : 1 bit
         None is under way, and the next one waits for a semaphore.
-    oldest : UnderWayLayout
-        The oldest instruction under way, while ``busy``.
     ended : 1 bit
         An instruction finished in the cycle before, and gives its semaphores in this one.
-    latest : UnderWayLayout
-        The one that ``ended`` last, before ``hold``.
-    hold : 1 bit
-        Freezes ``latest``.
-    head : address_bits
-        Address of the oldest instruction in the queue, while neither ``idle`` nor ``busy``.
+    overflow : a bit a semaphore
+        Those that an instruction has given once too often, ``OVERFLOW_LATENCY`` cycles after ``ended``.
+    overflows : 1 bit
+        They were given by an instruction of this engine.
+    fails : 1 bit
+        The engine reports a fault of its oldest instruction under way.
+    fault_address : address_bits
+        One cycle later, the address of the instruction that is to be blamed for a fault: the one that ``overflows``,
+        unless the engine ``fails``; else the oldest that is under way, or in the queue.
     """
 
     def __init__(self, config: AcceleratorConfig, format: Format):
@@ -80,64 +81,73 @@ class IssueUnit(wiring.Component):
             "idle": Out(1),
             "busy": Out(1),
             "waiting": Out(1),
-            "oldest": Out(UnderWayLayout(config)),
             "ended": Out(1),
-            "latest": Out(UnderWayLayout(config)),
-            "hold": In(1),
-            "head": Out(config.address_bits),
+            "overflow": In(SEMAPHORES),
+            "overflows": Out(1),
+            "fails": In(1),
+            "fault_address": Out(config.address_bits),
         })
 
     def elaborate(self, platform):
         m = Module()
         config = self._config
         layout = QueueLayout(config, self._format)
-        # One more for the register behind the memory.
-        m.submodules.fifo = fifo = SyncFIFOBuffered(width=layout.size, depth=config.queue_depth + 1)
-        m.submodules.under_way = under_way = SyncFIFOBuffered(
-            width=UnderWayLayout(config).size, depth=UNDER_WAY + 1)
-        head = data.View(layout, fifo.r_data)
-        command = self.engine.command
-        entry = Signal(UnderWayLayout(config))
-        claimed = Signal()
+        m.submodules.waiting_instructions = queue = Queue(layout, config.queue_depth)
+        m.submodules.under_way = under_way = Queue(UnderWayLayout(config), UNDER_WAY + 1)
+        wiring.connect(m, wiring.flipped(self.queue), queue.input)
+
+        # The instruction that has its semaphores leaves the queue for a register: no path leads from the engine to
+        # the queue.
+        head, command = queue.output.p, self.engine.command
+        claimed = Signal(layout, reset_less=True)
         transfer = Signal()
         m.d.comb += [
-            fifo.w_data.eq(self.queue.p),
-            fifo.w_en.eq(self.queue.valid),
-            self.queue.ready.eq(fifo.w_rdy),
-
-            self.semaphores.request.eq(fifo.r_rdy & ~claimed & under_way.w_rdy & self.enable),
+            self.semaphores.request.eq(
+                queue.output.valid & ~command.valid & under_way.input.ready & self.enable),
             self.semaphores.wanted.eq(head.instruction.wait),
-            command.p.eq(head.instruction),
-            command.valid.eq(claimed),
+            queue.output.ready.eq(self.semaphores.grant),
+            command.p.eq(claimed.instruction),
             transfer.eq(command.valid & command.ready),
-            fifo.r_en.eq(transfer),
-            self.head.eq(head.address),
 
-            under_way.w_en.eq(transfer),
-            entry.signal.eq(head.instruction.signal),
-            entry.address.eq(head.address),
-            under_way.w_data.eq(entry),
-            under_way.r_en.eq(self.engine.finished),
-            self.oldest.eq(under_way.r_data),
-            self.busy.eq(under_way.level != 0),
+            under_way.input.valid.eq(transfer),
+            under_way.input.p.signal.eq(claimed.instruction.signal),
+            under_way.input.p.address.eq(claimed.address),
+            under_way.output.ready.eq(self.engine.finished),
+            self.busy.eq(~under_way.empty),
             self.waiting.eq(self.semaphores.blocked & ~self.busy),
         ]
+        oldest = under_way.output.p
         m.d.sync += self.ended.eq(self.engine.finished)
         with m.If(self.semaphores.grant):
-            m.d.sync += claimed.eq(1)
-        with m.Elif(transfer):
-            m.d.sync += claimed.eq(0)
+            m.d.sync += command.valid.eq(1)
+        with m.Elif(command.ready):
+            m.d.sync += command.valid.eq(0)
+        with m.If(~command.valid):  # a copy that is not needed does no harm
+            m.d.sync += claimed.eq(head)
         ended = Signal(UnderWayLayout(config), reset_less=True)
         with m.If(self.engine.finished):
-            m.d.sync += ended.eq(self.oldest)
+            m.d.sync += ended.eq(oldest)
         m.d.comb += self.semaphores.gives.eq(self.ended)
         with m.If(self.ended):
             m.d.comb += self.semaphores.given.eq(ended.signal)
-        with m.If(self.ended & ~self.hold):
-            m.d.sync += self.latest.eq(ended)
+
+        # Faults: an overflow shows when the instruction that has signalled is in `latest`.
+        latest, latest_valid = ended, self.ended
+        for cycle in range(OVERFLOW_LATENCY):
+            next_latest = Signal.like(latest, name=f"latest_{cycle}", reset_less=True)
+            next_valid = Signal(name=f"latest_valid_{cycle}")
+            m.d.sync += [next_latest.eq(latest), next_valid.eq(latest_valid)]
+            latest, latest_valid = next_latest, next_valid
+        m.d.comb += self.overflows.eq(latest_valid & (latest.signal & self.overflow).any())
+        with m.If(self.overflows & ~self.fails):
+            m.d.sync += self.fault_address.eq(latest.address)
+        with m.Elif(self.busy):
+            m.d.sync += self.fault_address.eq(oldest.address)
+        with m.Else():
+            m.d.sync += self.fault_address.eq(Mux(command.valid, claimed.address, head.address))
 
         # `idle` counts from the queue's entrance, so that no instruction is ever between two places.
-        inside = Signal(range(config.queue_depth + 1 + UNDER_WAY + 1 + 1))
+        inside = Signal(range(queue.depth + under_way.depth + 2))
         enters = self.queue.valid & self.queue.ready
         m.d.comb += self.idle.eq(inside == 0)
         m.d.sync += inside.eq(inside + enters - self.ended)

@@ -74,6 +74,7 @@ class WeightFeeder(wiring.Component):
         column = Signal(range(cols), init=cols - 1)
         k = Signal(16)  # tiles left after this one, as n
         n = Signal(16)
+        last_column, last_k, last_n, one_k = Signal(), Signal(), Signal(), Signal()  # none is left; there is only one
         complete = Signal()  # a whole tile waits to be swapped in
 
         payload = self.command.payload
@@ -94,6 +95,9 @@ class WeightFeeder(wiring.Component):
                 row_start.eq(payload.b - payload.b_stride),
                 k.eq(payload.k_tiles - 1),
                 n.eq(payload.n_tiles - 1),
+                last_k.eq(payload.k_tiles == 1),
+                one_k.eq(payload.k_tiles == 1),
+                last_n.eq(payload.n_tiles == 1),
             ]
         with m.If(setup):
             m.d.sync += [
@@ -109,18 +113,19 @@ class WeightFeeder(wiring.Component):
             self.port.address.eq(address),
         ]
         with m.If(self.port.enable):
-            m.d.sync += [column.eq(column - 1), address.eq(address - instruction.b_stride)]
+            m.d.sync += [
+                column.eq(column - 1), last_column.eq(column == 1), address.eq(address - instruction.b_stride)]
             with m.If(column == 2):
                 m.d.sync += self.tile_ready.eq(1)
-            with m.If(column == 0):
-                m.d.sync += [complete.eq(~self.swapped), k.eq(k - 1), tile_start.eq(tile_start + 1),
-                             address.eq(tile_start + 1)]
-                with m.If(k == 0):
+            with m.If(last_column):
+                m.d.sync += [complete.eq(~self.swapped), k.eq(k - 1), last_k.eq(k == 1),
+                             tile_start.eq(tile_start + 1), address.eq(tile_start + 1)]
+                with m.If(last_k):
                     m.d.sync += [
-                        k.eq(instruction.k_tiles - 1), n.eq(n - 1), row_start.eq(next_row_start),
-                        tile_start.eq(next_row_start), address.eq(next_row_start),
+                        k.eq(instruction.k_tiles - 1), last_k.eq(one_k), n.eq(n - 1), last_n.eq(n == 1),
+                        row_start.eq(next_row_start), tile_start.eq(next_row_start), address.eq(next_row_start),
                     ]
-                    with m.If(n == 0):
+                    with m.If(last_n):
                         m.d.sync += active.eq(0)
         with m.Elif(self.swapped):
             m.d.sync += complete.eq(0)
@@ -229,8 +234,9 @@ class ActivationFeeder(wiring.Component):
         row = Signal(16)  # left after this one, as k and n
         k = Signal(16)
         n = Signal(16)
-        first_row, last_row, last_tile, few_rows, add, tile_taken = (Signal(name=name) for name in (
-            "first_row", "last_row", "last_tile", "few_rows", "add", "tile_taken"))
+        first_row, last_row, last_k, last_n, few_rows, add, tile_taken = (Signal(name=name) for name in (
+            "first_row", "last_row", "last_k", "last_n", "few_rows", "add", "tile_taken"))
+        one_row, one_k = Signal(), Signal()
         since_tile = Signal(range(ACCUMULATE_SPACING))
         settled = Signal(init=1)
         last = Signal()
@@ -238,7 +244,7 @@ class ActivationFeeder(wiring.Component):
         step = Signal()
         new = requests.input.payload
         m.d.comb += [
-            last.eq(last_row & last_tile),
+            last.eq(last_row & last_k & last_n),
             tile.eq(self.tile_ready & ~tile_taken & (settled | ~add)),
             requests.input.valid.eq(active & started & (~first_row | tile)),
             step.eq(requests.input.valid & requests.input.ready),
@@ -260,21 +266,21 @@ class ActivationFeeder(wiring.Component):
                 m.d.sync += tile_taken.eq(1)
             with m.If(last_row):
                 m.d.sync += [
-                    first_row.eq(1), row.eq(instruction.m - 1), last_row.eq(instruction.m == 1),
-                    k.eq(k - 1), last_tile.eq((k == 1) & (n == 0)), add.eq(1),
+                    first_row.eq(1), row.eq(instruction.m - 1), last_row.eq(one_row),
+                    k.eq(k - 1), last_k.eq(k == 1), add.eq(1),
                     tile_start.eq(tile_start + 1), address.eq(tile_start + 1), accumulator.eq(column_start),
                 ]
                 with m.If(last | few_rows):
                     m.d.sync += [since_tile.eq(ACCUMULATE_SPACING - 1), settled.eq(0)]
-                with m.If(k == 0):
+                with m.If(last_k):
                     m.d.sync += [
-                        k.eq(instruction.k_tiles - 1), n.eq(n - 1), add.eq(instruction.accumulate),
-                        last_tile.eq((instruction.k_tiles == 1) & (n == 1)),
+                        k.eq(instruction.k_tiles - 1), last_k.eq(one_k), n.eq(n - 1), last_n.eq(n == 1),
+                        add.eq(instruction.accumulate),
                         tile_start.eq(instruction.a), address.eq(instruction.a),
                         column_start.eq(column_start + instruction.accumulator_stride),
                         accumulator.eq(column_start + instruction.accumulator_stride),
                     ]
-                    with m.If(n == 0):
+                    with m.If(last_n):
                         m.d.sync += active.eq(0)
         with m.If(accept):
             m.d.sync += [
@@ -282,6 +288,7 @@ class ActivationFeeder(wiring.Component):
                 address.eq(payload.a), tile_start.eq(payload.a), accumulator.eq(payload.accumulator),
                 column_start.eq(payload.accumulator), row.eq(payload.m - 1), k.eq(payload.k_tiles - 1),
                 n.eq(payload.n_tiles - 1), last_row.eq(payload.m == 1), few_rows.eq(payload.m < ACCUMULATE_SPACING),
-                last_tile.eq((payload.k_tiles == 1) & (payload.n_tiles == 1)),
+                one_row.eq(payload.m == 1), last_k.eq(payload.k_tiles == 1), one_k.eq(payload.k_tiles == 1),
+                last_n.eq(payload.n_tiles == 1),
             ]
         return m

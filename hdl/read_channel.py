@@ -3,13 +3,13 @@ reset."""
 
 from amaranth import Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .axi import AXI4ReadSignature, Burst
 from .bursts import AddressLayout, BurstLayout
 from .config import AcceleratorConfig
+from .queues import Queue
 from .skid import Skid
 
 __all__ = ["BeatLayout", "ReadArbiter"]
@@ -67,23 +67,23 @@ class ReadArbiter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, bus = self._config, self.bus
-        # A FIFO of depth 1 would have an address without bits.
-        m.submodules.owners = owners = SyncFIFO(width=1, depth=max(2, config.outstanding_reads))
+        m.submodules.owners = owners = Queue(1, config.outstanding_reads)
         dropping = Signal()
 
         # Requests.
         m.submodules.addresses = addresses = Skid(AddressLayout(config))
         request = addresses.input.payload
-        may_issue = Signal()
+        may_issue, issue = Signal(), Signal()
         m.d.comb += [
-            may_issue.eq(addresses.input.ready & (owners.level != config.outstanding_reads) & ~dropping & ~self.flush),
+            may_issue.eq(addresses.input.ready & owners.input.ready & ~dropping & ~self.flush),
             self.fetch_requests.ready.eq(may_issue),
             self.load_requests.ready.eq(may_issue & ~self.fetch_requests.valid),
-            owners.w_data.eq(self.fetch_requests.valid),
-            owners.w_en.eq(may_issue & (self.fetch_requests.valid | self.load_requests.valid)),
-            addresses.input.valid.eq(owners.w_en),
-            request.address.eq(Mux(owners.w_data, self.fetch_requests.p.address, self.load_requests.p.address)),
-            request.length.eq(Mux(owners.w_data, self.fetch_requests.p.length, self.load_requests.p.length)),
+            issue.eq(may_issue & (self.fetch_requests.valid | self.load_requests.valid)),
+            owners.input.p.eq(self.fetch_requests.valid),
+            owners.input.valid.eq(issue),
+            addresses.input.valid.eq(issue),
+            request.address.eq(Mux(owners.input.p, self.fetch_requests.p.address, self.load_requests.p.address)),
+            request.length.eq(Mux(owners.input.p, self.fetch_requests.p.length, self.load_requests.p.length)),
             addresses.output.ready.eq(bus.arready),
             bus.arvalid.eq(addresses.output.valid),
             bus.araddr.eq(addresses.output.payload.address),
@@ -100,10 +100,10 @@ class ReadArbiter(wiring.Component):
         m.d.comb += [
             bus.rready.eq(beats.input.ready),
             beats.input.valid.eq(bus.rvalid & ~dropping),
-            owners.r_en.eq(bus.rvalid & bus.rready & bus.rlast),
+            owners.output.ready.eq(bus.rvalid & bus.rready & bus.rlast),
             new.beat.data.eq(bus.rdata),
             new.beat.error.eq(bus.rresp[1]),
-            new.for_fetch.eq(owners.r_data),
+            new.for_fetch.eq(owners.output.p),
             self.fetch_data.p.eq(found.beat),
             self.load_data.p.eq(found.beat),
             self.fetch_data.valid.eq(beats.output.valid & found.for_fetch),
@@ -112,7 +112,7 @@ class ReadArbiter(wiring.Component):
             self.beat.eq(beats.output.valid & beats.output.ready),
         ]
         with m.If(self.flush):
-            m.d.sync += dropping.eq(owners.r_rdy)
-        with m.Elif(~owners.r_rdy):
+            m.d.sync += dropping.eq(~owners.empty)
+        with m.Elif(owners.empty):
             m.d.sync += dropping.eq(0)
         return m

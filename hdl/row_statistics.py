@@ -17,6 +17,11 @@ def tree_latency(config: AcceleratorConfig) -> int:
     return exact_log2(config.lanes)
 
 
+def maximum(left, right):
+    """The larger of two signed values, by the sign of their difference: a comparison would become a tree of logic."""
+    return Mux((right - left)[-1], left, right)
+
+
 class Tree(wiring.Component):
     """Combines ``lanes`` signed values into one, a register after each level.
 
@@ -55,7 +60,7 @@ class Tree(wiring.Component):
             for index, (left, right) in enumerate(zip(values[::2], values[1::2], strict=True)):
                 node = Signal(signed(width), name=f"level_{level}_{index}", reset_less=True)
                 with m.If(self.enable[level]):
-                    m.d.sync += node.eq(Mux(left > right, left, right) if self.maximum else left + right)
+                    m.d.sync += node.eq(maximum(left, right) if self.maximum else left + right)
                 combined.append(node)
             values = combined
         m.d.comb += self.result.eq(values[0])
@@ -112,7 +117,7 @@ class RowStatistics(wiring.Component):
             with m.If(self.first_group):
                 m.d.sync += [self.total.eq(self.value), self.total_squares.eq(self.square)]
             with m.Elif(self.is_maximum):
-                m.d.sync += self.total.eq(Mux(old > self.value, old, self.value))
+                m.d.sync += self.total.eq(maximum(old, self.value))
             with m.Else():
                 m.d.sync += [self.total.eq(old + self.value), self.total_squares.eq(old_squares + self.square)]
         writing = Signal()

@@ -25,11 +25,11 @@ class RowKind(Enum, shape=2):
 
 
 class RowEntry(data.Struct):
-    """An entry of the row table: multiplier and shift of a FirstScale, and the row's mean. A row maximum takes the
-    lowest 32 bits of it instead."""
+    """An entry of the row table: multiplier, shift and addend (minus the row's mean) of a FirstScale. A row maximum
+    takes the lowest 32 bits of it instead."""
 
     multiplier: 16
-    mean: signed(16)
+    addend: signed(17)
     shift: 6
 
 
@@ -121,8 +121,8 @@ class RowUnit(wiring.Component):
         low = register(1, 33, total[:17] * self.multiplier, "by_count_low")
         high = register(1, signed(sum_width), total[17:].as_signed() * self.multiplier, "by_count_high")
         by_count = register(2, signed(sum_width + 17), (high << 17) + low, "by_count")
-        less_one = Signal(6)
-        m.d.comb += less_one.eq(self.shift - 1)
+        less_one = Signal(6, reset_less=True)
+        m.d.sync += less_one.eq(self.shift - 1)  # it has long been what it is
         coarse = register(3, signed(sum_width + 17), by_count >> (less_one & 0b111000), "coarse")
         fine = register(4, signed(27), coarse >> less_one[:3], "fine")
         mean8 = carried(register(5, signed(26), (fine + 1) >> 1, "mean8"), 5, 8, "mean8")
@@ -139,7 +139,8 @@ class RowUnit(wiring.Component):
         deviations = register(9, signed(width + 2), squares[8] - ((correction + 128) >> 8), "deviations")
         mean = Signal(signed(19))
         m.d.comb += mean.eq((mean8[8] + 128) >> 8)
-        mean = carried(register(9, signed(16), saturated(mean, 16), "mean"), 9, 16, "mean")
+        mean = register(9, signed(16), saturated(mean, 16), "mean")
+        addend = carried(register(10, signed(17), -mean, "addend"), 10, 16, "addend")
 
         # The number whose reciprocal (square root) is wanted, at least 1 (64).
         number = Signal(width)
@@ -188,7 +189,7 @@ class RowUnit(wiring.Component):
             with m.Else():
                 m.d.sync += [
                     self.entry.multiplier.eq(multiplier),
-                    self.entry.mean.eq(Mux(kind[16] == RowKind.NORMALISE, mean[16], 0)),
+                    self.entry.addend.eq(Mux(kind[16] == RowKind.NORMALISE, addend[16], 0)),
                     self.entry.shift.eq(shift[16]),
                 ]
         return m

@@ -43,8 +43,10 @@ class CoarseShift:
     def shifted(self, bits):
         """``saturate(value >> bits, 19)``, for ``bits`` from 0 to 7."""
         sign, fine = self._sign, Cat(self._value, self._sign).as_signed() >> bits
-        fits = ~self._beyond & (fine[18:] == sign.replicate(len(fine) - 18))
-        return Mux(fits, fine[:19], Cat((~sign).replicate(18), sign)).as_signed()
+        # A bit that is no copy of the sign matters if it is not shifted below bit 18: found beside the shift.
+        above = self._KEPT - 18
+        matters = (self._value[18:] ^ sign.replicate(above)) & (C(-1, above) << bits)[:above]
+        return Mux(self._beyond | matters.any(), Cat((~sign).replicate(18), sign), fine[:19]).as_signed()
 
 
 class FirstScale(wiring.Component):

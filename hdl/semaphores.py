@@ -1,12 +1,15 @@
 """The counting semaphores that order the engines."""
 
-from amaranth import Cat, Const, Module, Signal
+from amaranth import Cat, Const, Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .isa import SEMAPHORE_BITS, SEMAPHORES, Engine
 
-__all__ = ["SemaphoreSignature", "Semaphores"]
+__all__ = ["OVERFLOW_LATENCY", "SemaphoreSignature", "Semaphores"]
+
+#: Cycles from giving a semaphore once too often to ``overflow``.
+OVERFLOW_LATENCY = 2
 
 
 class SemaphoreSignature(wiring.Signature):
@@ -44,8 +47,8 @@ class Semaphores(wiring.Component):
     2. A semaphore given in cycle t can be taken in cycle t + 2.
     3. Engines that want a common semaphore are granted one at a time, in the order of ``Engine``; others
        don't hold each other up.
-    4. Any number of engines may give the same semaphore in a cycle. ``overflow`` shows, in the cycle after,
-       those that went beyond their range.
+    4. Any number of engines may give the same semaphore in a cycle. ``overflow`` shows, ``OVERFLOW_LATENCY`` cycles
+       later, those that are beyond their range.
 
     Members
     -------
@@ -62,7 +65,7 @@ class Semaphores(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         ports = [getattr(self, engine.name.lower()) for engine in Engine]
-        counts = [Signal(SEMAPHORE_BITS, name=f"count_{i}") for i in range(SEMAPHORES)]
+        counts = [Signal(SEMAPHORE_BITS + 1, name=f"count_{i}") for i in range(SEMAPHORES)]
         zero = Signal(SEMAPHORES, init=-1)
         taken = Signal(SEMAPHORES)
 
@@ -86,19 +89,19 @@ class Semaphores(wiring.Component):
                 rivals[i].eq(common),
             ]
 
-        # Counting. The changes are looked up: from -1 to the number of engines.
+        # Counting takes two stages: a change is looked up, from -1 to the number of engines, and then added. Whether a
+        # semaphore is zero is known at once.
         m.d.comb += taken.eq(_any_of(port.wanted & port.grant.replicate(SEMAPHORES) for port in ports))
-        m.d.sync += self.overflow.eq(0)
-        with m.If(Cat(port.gives for port in ports).any() | free.any()):
-            for i, count in enumerate(counts):
-                index = Cat(*(port.given[i] for port in ports), taken[i])
-                total = Signal(SEMAPHORE_BITS + 2, name=f"total_{i}")
-                m.d.comb += total.eq(count + _change(index))
-                m.d.sync += [count.eq(total), self.overflow[i].eq(total[SEMAPHORE_BITS])]
-                with m.If(index[:-1].any()):
-                    m.d.sync += zero[i].eq(0)
-                with m.Elif(taken[i]):
-                    m.d.sync += zero[i].eq(count == 1)
+        for i, count in enumerate(counts):
+            index = Cat(*(port.given[i] for port in ports), taken[i])
+            change = Signal(signed(1 + len(ports).bit_length()), name=f"change_{i}")
+            m.d.sync += [change.eq(_change(index)), count.eq(count + change)]
+            m.d.comb += self.overflow[i].eq(count[SEMAPHORE_BITS])
+            with m.If(index[:-1].any()):
+                m.d.sync += zero[i].eq(0)
+            with m.Elif(taken[i]):  # the last one; never more than one is to be added
+                m.d.sync += zero[i].eq(Cat(
+                    (count == 1 - late) & (change == late) for late in range(-1, 2)).any())
         return m
 
 

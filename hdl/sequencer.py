@@ -20,6 +20,9 @@ from .semaphores import Semaphores
 
 __all__ = ["Sequencer"]
 
+#: Cycles from when nothing is under way any more to the last fault that may come of it.
+_LATEST_FAULT = 3
+
 
 class Sequencer(wiring.Component):
     """Runs one program at a time.
@@ -103,6 +106,10 @@ class Sequencer(wiring.Component):
         connect(m, fetch.data, flipped(self.fetch_data))
         connect(m, fetch.window, flipped(self.window))
         connect(m, decoder.fetched, fetch.instructions)
+        m.d.comb += [
+            units[Engine.LOAD].fails.eq(self.load_outside | self.load_bus_error),
+            units[Engine.STORE].fails.eq(self.store_outside | self.store_bus_error),
+        ]
         m.d.comb += [fetch.program.eq(self.program), fetch.enable.eq(running & ~decoder.ended)]
         for i, (engine, unit) in enumerate(units.items()):
             name = engine.name.lower()
@@ -113,26 +120,26 @@ class Sequencer(wiring.Component):
             connect(m, unit.semaphores, getattr(semaphores, name))
             m.d.comb += [
                 unit.enable.eq(running),
-                unit.hold.eq(semaphores.overflow.any()),
+                unit.overflow.eq(semaphores.overflow),
                 finished[i].eq(unit.ended),
                 self.busy[i].eq(unit.busy & running),
                 self.waiting[i].eq(unit.waiting & running),
             ]
         m.d.comb += self.decoded.eq(decoder.dispatched & running)
+        ending = Signal(_LATEST_FAULT)
+        m.d.sync += ending.eq(Mux(running, Cat(decoder.ended & all_idle & fetch.quiet, ending), 0))
 
         # The watchdog.
-        just_finished = Signal(len(Engine))  # in the cycle in which an overflow shows
         quiet_cycles = Signal(32)
         expired = Signal()
-        m.d.sync += just_finished.eq(finished)
         with m.If(self.reset | finished.any() | (self.watchdog == 0)):
             m.d.sync += [quiet_cycles.eq(0), expired.eq(0)]
         with m.Elif(running):
             m.d.sync += [quiet_cycles.eq(quiet_cycles + 1), expired.eq(quiet_cycles >= self.watchdog)]
 
-        # Faults in the order in which they count: cause, condition, address of the instruction.
-        fetched = fetch.instructions.p.address
-        load, store = units[Engine.LOAD].oldest.address, units[Engine.STORE].oldest.address
+        # Faults in the order in which they count: cause, condition, and whose instruction it is, of those whose
+        # address is kept. An engine's own faults take the oldest instruction, or the one that signalled, or the head.
+        fetched, load, store, *_ = owners = range(1 + len(Engine))
         faults = [(cause, decoder.cause == cause, fetched) for cause in (
             ErrorCause.ILLEGAL_INSTRUCTION, ErrorCause.FETCH_OUTSIDE_WINDOW, ErrorCause.FETCH_BUS_ERROR)]
         faults += [
@@ -141,23 +148,25 @@ class Sequencer(wiring.Component):
             (ErrorCause.STORE_OUTSIDE_WINDOW, self.store_outside, store),
             (ErrorCause.STORE_BUS_ERROR, self.store_bus_error, store),
         ]
-        faults += [
-            (ErrorCause.SEMAPHORE_OVERFLOW,
-             just_finished[i] & (unit.latest.signal & semaphores.overflow).any(),
-             unit.latest.address)
-            for i, unit in enumerate(units.values())]
-        faults += [(ErrorCause.WATCHDOG, expired & unit.busy, unit.oldest.address) for unit in units.values()]
-        faults += [(ErrorCause.WATCHDOG, expired & ~unit.idle, unit.head) for unit in units.values()]
+        faults += [(ErrorCause.SEMAPHORE_OVERFLOW, unit.overflows, 1 + i) for i, unit in enumerate(units.values())]
+        faults += [(ErrorCause.WATCHDOG, expired & unit.busy, 1 + i) for i, unit in enumerate(units.values())]
+        faults += [(ErrorCause.WATCHDOG, expired & ~unit.idle, 1 + i) for i, unit in enumerate(units.values())]
         faults += [(ErrorCause.WATCHDOG, expired, fetched)]
-        faulty = Signal(len(faults))  # one cycle later; the instructions are still where they were
-        first = Signal(len(faults))
-        failing = Signal()
 
+        # A register for the conditions, and one for the first of them and the addresses.
+        faulty, first = Signal(len(faults)), Signal(len(faults))
+        failing = Signal()
+        addresses = [Signal(self._config.address_bits, name=f"fault_address_{owner}", reset_less=True)
+                     for owner in owners]
         m.d.sync += [
             self.reset.eq(0),
-            faulty.eq(Cat(condition & running for _cause, condition, _address in faults)),
+            faulty.eq(Cat(condition & running for _cause, condition, _owner in faults)),
+            first.eq(faulty & -faulty),
+            failing.eq(faulty.any() & running),
+            addresses[fetched].eq(fetch.instructions.p.address),
+            *(address.eq(unit.fault_address) for address, unit in zip(addresses[1:], units.values(), strict=True)),
         ]
-        m.d.comb += [failing.eq(faulty.any()), first.eq(faulty & -faulty), status.busy.eq(running)]
+        m.d.comb += status.busy.eq(running)
         starting = Signal()
         with m.If(self.start & ~running & ~starting & ~status.error):
             m.d.comb += self.clear.eq(1)
@@ -168,10 +177,12 @@ class Sequencer(wiring.Component):
             with m.If(failing):
                 m.d.sync += [running.eq(0), status.error.eq(1), self.reset.eq(1)]
                 m.d.sync += [
-                    status.cause.eq(_chosen(first, [cause.value for cause, _condition, _address in faults])),
-                    status.error_address.eq(_chosen(first, [address for _cause, _condition, address in faults])),
+                    status.cause.eq(_chosen(first, [cause.value for cause, _condition, _owner in faults])),
+                    status.error_address.eq(_chosen(
+                        [Cat(bit for bit, (_cause, _condition, owner) in zip(first, faults, strict=True)
+                             if owner == whose).any() for whose in owners], addresses)),
                 ]
-            with m.Elif(decoder.ended & all_idle & fetch.quiet):
+            with m.Elif(ending[-1]):
                 m.d.sync += [running.eq(0), status.done.eq(1)]
         with m.If(self.soft_reset):
             m.d.comb += self.clear.eq(1)

@@ -11,10 +11,11 @@ stage      what is visible
 14         GELU, softmax numerator
 15         operand of the second scale
 20         result of the second scale
-22         the result, written to scratchpad or accumulators
+22         the result, written to the accumulators, or from a register to the scratchpad
 23 + L     sums and maxima over the lanes (L = log2 lanes)
-24 + L     row totals
-41 + L     row table entry, written
+24 + L     the one of them that counts
+25 + L     row totals
+42 + L     row table entry, written
 =========  ====================================================================================
 
 The pipeline never stalls: a beat is issued when everything it needs has been granted.
@@ -128,11 +129,10 @@ class VectorEngine(wiring.Component):
 
     def _row_operands(self, m, stages, issuer, row_table, multiplier, shift):
         """The entry of the row table, or the instruction's scalar, in stage OPERANDS."""
-        index = Signal(16, reset_less=True)
-        with m.If(issuer.issue):
-            m.d.sync += index.eq(issuer.beat.row)
-        m.d.comb += [row_table.read_address.eq(index), row_table.read_enable.eq(stages.valid[1])]
-        entry = RowEntry(row_table.read_data)
+        entry = Signal(RowEntry, reset_less=True)
+        m.d.comb += [row_table.read_address.eq(issuer.beat.row), row_table.read_enable.eq(1)]
+        with m.If(stages.valid[1]):
+            m.d.sync += entry.eq(row_table.read_data)
         row = RowOperands(
             by_row=Signal(name="by_row"), negate=Signal(name="negate"),
             addend=Signal(signed(32), name="row_addend", reset_less=True),
@@ -143,11 +143,11 @@ class VectorEngine(wiring.Component):
         with m.If(stages.valid[here]):
             m.d.sync += [row.by_row.eq(stages.has(here, "row_scaled") | exponential), row.negate.eq(exponential)]
             with m.If(exponential):
-                m.d.sync += [row.addend.eq(row_table.read_data[:32].as_signed()), row.multiplier.eq(multiplier),
+                m.d.sync += [row.addend.eq(entry.as_value()[:32].as_signed()), row.multiplier.eq(multiplier),
                              row.shift.eq(shift)]
             with m.Else():
                 m.d.sync += [
-                    row.addend.eq(Mux(stages.is_(here, Function.LAYER_NORM), -entry.mean, 0)),
+                    row.addend.eq(Mux(stages.is_(here, Function.LAYER_NORM), entry.addend, 0)),
                     row.multiplier.eq(entry.multiplier), row.shift.eq(entry.shift),
                 ]
         return row
@@ -194,20 +194,24 @@ class VectorEngine(wiring.Component):
         m.submodules.beats = beats = DelayLine(Beat, RESULT)
         m.d.comb += [
             beats.input.eq(issuer.beat),
-            self.results.enable.eq(stages.valid[RESULT] & stages.has(RESULT, "writes_scratchpad")),
-            self.results.address.eq(beats.output.destination),
-            self.results.data.eq(Cat(lane.result[:8] for lane in lanes).replicate(config.rows // config.lanes)),
-            self.results.mask.eq(1 << beats.output.part),
             self.accumulators.write_enable.eq(stages.valid[RESULT] & stages.is_(RESULT, Function.RESIDUAL)),
             self.accumulators.write_address.eq(beats.output.accumulator),
             self.accumulators.write_mask.eq(1 << beats.output.slice),
         ]
+        # From registers, so that who else writes to the scratchpad soon knows whether the bank is free.
+        m.d.sync += self.results.enable.eq(stages.valid[RESULT] & stages.has(RESULT, "writes_scratchpad"))
+        with m.If(stages.valid[RESULT]):
+            m.d.sync += [
+                self.results.address.eq(beats.output.destination),
+                self.results.data.eq(Cat(lane.result[:8] for lane in lanes).replicate(config.rows // config.lanes)),
+                self.results.mask.eq(1 << beats.output.part),
+            ]
         for column in range(config.cols):
             m.d.comb += self.accumulators.write_data[column].eq(lanes[column % config.lanes].result)
 
     def _statistics(self, m, stages, issuer, lanes, multiplier, shift):
         """Over the lanes, over the groups, and at the last group into the row unit."""
-        config, totals, after = self.config, stages.totals, stages.totals + 1
+        config, trees, totals, after = self.config, stages.totals - 1, stages.totals, stages.totals + 1
         m.submodules.maximum_tree = maximum_tree = Tree(signed(32), config.lanes, maximum=True)
         m.submodules.sum_tree = sum_tree = Tree(signed(17), config.lanes)
         m.submodules.square_tree = square_tree = Tree(signed(32), config.lanes)
@@ -228,7 +232,15 @@ class VectorEngine(wiring.Component):
         m.submodules.rows = rows = DelayLine(16, totals - 2)
         m.submodules.statistics = statistics = RowStatistics(config)
         m.submodules.row_unit = row_unit = RowUnit(config)
-        is_maximum = stages.is_(totals, Function.ROW_MAXIMUM)
+        is_maximum = Signal()
+        value = Signal(signed(32), reset_less=True)
+        square = Signal(squares_bits(config), reset_less=True)
+        m.d.sync += is_maximum.eq(stages.is_(trees, Function.ROW_MAXIMUM))
+        with m.If(stages.valid[trees] & stages.has(trees, "statistics")):
+            m.d.sync += [
+                value.eq(Mux(stages.is_(trees, Function.ROW_MAXIMUM), maxima.output, sum_tree.result)),
+                square.eq(square_tree.result.as_unsigned()),
+            ]
         m.d.comb += [
             maxima.input.eq(maximum_tree.result),
             rows.input.eq(issuer.beat.row),
@@ -237,8 +249,8 @@ class VectorEngine(wiring.Component):
             statistics.valid.eq(stages.valid[totals] & stages.has(totals, "statistics")),
             statistics.first_group.eq(stages.first_group[totals]),
             statistics.is_maximum.eq(is_maximum),
-            statistics.value.eq(Mux(is_maximum, maxima.output, sum_tree.result)),
-            statistics.square.eq(square_tree.result.as_unsigned()[:squares_bits(config)]),
+            statistics.value.eq(value),
+            statistics.square.eq(square),
             row_unit.valid.eq(stages.valid[after] & stages.last_group[after] & stages.has(after, "statistics")),
             row_unit.kind.eq(Mux(stages.is_(after, Function.ROW_MAXIMUM), RowKind.MAXIMUM, Mux(
                 stages.is_(after, Function.RESIDUAL), RowKind.NORMALISE, RowKind.RECIPROCAL))),

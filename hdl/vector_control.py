@@ -94,7 +94,7 @@ class ParameterFeeder(wiring.Component):
         payload = self.command.payload
         rows = payload.function == Function.LOAD_ROWS.value
         m.d.comb += [
-            self.command.ready.eq(~active & ~loading_rows & ~self.following.valid & (~rows | self.quiet)),
+            self.command.ready.eq(~active & ~loading_rows & ~self.following.valid),
             self.following.payload.eq(instruction),
         ]
         with m.If(self.following.ready):
@@ -157,25 +157,24 @@ class ParameterFeeder(wiring.Component):
         writing = Signal()
         begun = Signal()
         m.d.comb += [
-            request.eq(loading_rows & begun & ~waiting & ~writing),
             self.entry_valid.eq(writing),
             self.entry_row.eq(row),
             self.entry.multiplier.eq(word[:16]),
             self.entry.shift.eq(word[16:22]),
         ]
-        with m.If(loading_rows & ~begun):
-            m.d.sync += [begun.eq(1), row.eq(instruction.row), left.eq(instruction.m)]
+        with m.If(loading_rows & ~begun & self.quiet):
+            m.d.sync += [begun.eq(1), request.eq(1), row.eq(instruction.row), left.eq(instruction.m)]
         with m.If(request & self.port.ready):
-            m.d.sync += waiting.eq(1)
+            m.d.sync += [waiting.eq(1), request.eq(0)]
         with m.If(waiting & arrived):
             m.d.sync += [waiting.eq(0), writing.eq(1), word.eq(self.port.data), index.eq(0)]
         m.d.sync += self.rows_loaded.eq(0)
         with m.If(writing):
             m.d.sync += [row.eq(row + 1), left.eq(left - 1), word.eq(word >> 32), index.eq(index + 1)]
-            with m.If(index == records - 1):
-                m.d.sync += writing.eq(0)
             with m.If(left == 1):
                 m.d.sync += [writing.eq(0), begun.eq(0), loading_rows.eq(0), self.rows_loaded.eq(1)]
+            with m.Elif(index == records - 1):
+                m.d.sync += [writing.eq(0), request.eq(1)]
 
 
 class BeatIssuer(wiring.Component):
@@ -296,8 +295,8 @@ class BeatIssuer(wiring.Component):
         slice_ = Signal(4)
         part = Signal(4)
         index = Signal(16)
-        first_of_group, in_first_group, last_row, last_group = (
-            Signal(name=name) for name in ("first_of_group", "in_first_group", "last_row", "last_group"))
+        first_of_group, in_first_group, last_row, last_group, one_row = (Signal(name=name) for name in (
+            "first_of_group", "in_first_group", "last_row", "last_group", "one_row"))
         new, step = beats.input.payload, Signal()
         m.d.comb += [
             beats.input.valid.eq(active & started & (spacing == 0) & (~first_of_group | self.armed)),
@@ -329,7 +328,7 @@ class BeatIssuer(wiring.Component):
                     group_accumulator + Mux(next_tile, instruction.accumulator_stride, 0))
                 m.d.sync += [
                     first_of_group.eq(1), in_first_group.eq(0), row.eq(instruction.m - 1),
-                    last_row.eq(instruction.m == 1), index.eq(instruction.row), group.eq(group - 1),
+                    last_row.eq(one_row), index.eq(instruction.row), group.eq(group - 1),
                     last_group.eq(group == 1),
                     part.eq(Mux(next_word, 0, part + 1)), slice_.eq(Mux(next_tile, 0, slice_ + 1)),
                     group_accumulator.eq(next_accumulator), accumulator.eq(next_accumulator),
@@ -346,7 +345,7 @@ class BeatIssuer(wiring.Component):
             m.d.sync += [
                 active.eq(1), started.eq(0), instruction.eq(payload), first_of_group.eq(1),
                 in_first_group.eq(1), row.eq(payload.m - 1), group.eq(payload.groups - 1),
-                last_row.eq(payload.m == 1), last_group.eq(payload.groups == 1),
+                last_row.eq(payload.m == 1), one_row.eq(payload.m == 1), last_group.eq(payload.groups == 1),
                 group_spacing.eq(Mux(payload.m < GROUP_SPACING, GROUP_SPACING - payload.m, 0)),
                 index.eq(payload.row), part.eq(0), slice_.eq(0),
                 group_accumulator.eq(payload.accumulator), accumulator.eq(payload.accumulator),

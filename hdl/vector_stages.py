@@ -26,7 +26,7 @@ class Stages:
     Attributes
     ----------
     totals, entry
-        Stages in which a beat's sums over the lanes, and its row's entry of the row table, are visible.
+        Stages in which a beat's sums or maximum over the lanes, and its row's entry of the row table, are visible.
     valid, last, first_group, last_group
         A beat is there; it is the last of its instruction; it lies in the first or last group.
     new_group
@@ -34,7 +34,7 @@ class Stages:
     """
 
     def __init__(self, m, config, issuer):
-        self.totals = RESULT + 1 + tree_latency(config)
+        self.totals = RESULT + 2 + tree_latency(config)
         self.entry = self.totals + 1 + ROW_UNIT_LATENCY
 
         def travel(value, stages, name):

@@ -2,13 +2,13 @@
 
 from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .axi import AXI4WriteSignature, Burst
 from .bursts import AddressLayout, BurstLayout
 from .config import AcceleratorConfig
+from .queues import Queue
 from .skid import Skid
 
 __all__ = ["OUTSTANDING_WRITES", "StrobedBeatLayout", "WriteChannel"]
@@ -63,20 +63,20 @@ class WriteChannel(wiring.Component):
         m = Module()
         config, bus = self._config, self.bus
         # Bursts that are owed beats, and those that are owed a response.
-        m.submodules.lengths = lengths = SyncFIFO(width=8, depth=OUTSTANDING_WRITES)
-        m.submodules.lasts = lasts = SyncFIFO(width=1, depth=OUTSTANDING_WRITES)
+        m.submodules.lengths = lengths = Queue(8, OUTSTANDING_WRITES)
+        m.submodules.lasts = lasts = Queue(1, OUTSTANDING_WRITES)
         dropping = Signal()
 
         # Addresses.
         m.submodules.addresses = addresses = Skid(AddressLayout(config))
         accept = Signal()
         m.d.comb += [
-            self.requests.ready.eq(addresses.input.ready & lasts.w_rdy & ~dropping & ~self.flush),
+            self.requests.ready.eq(addresses.input.ready & lasts.input.ready & ~dropping & ~self.flush),
             accept.eq(self.requests.valid & self.requests.ready),
-            lengths.w_en.eq(accept),
-            lengths.w_data.eq(self.requests.p.length),
-            lasts.w_en.eq(accept),
-            lasts.w_data.eq(self.requests.p.last),
+            lengths.input.valid.eq(accept),  # never more than the bursts that are owed a response
+            lengths.input.p.eq(self.requests.p.length),
+            lasts.input.valid.eq(accept),
+            lasts.input.p.eq(self.requests.p.last),
             addresses.input.valid.eq(accept),
             addresses.input.payload.address.eq(self.requests.p.address),
             addresses.input.payload.length.eq(self.requests.p.length),
@@ -101,7 +101,7 @@ class WriteChannel(wiring.Component):
             sent.input.payload.beat.data.eq(self.beats.p.data),
             sent.input.payload.beat.strobe.eq(Mux(dropping, 0, self.beats.p.strobe)),
             send.eq(sent.input.valid & sent.input.ready),
-            lengths.r_en.eq(~sending | (send & last_beat)),
+            lengths.output.ready.eq(~sending | (send & last_beat)),
             self.beats.ready.eq(sent.input.ready & sending & ~dropping),
             sent.output.ready.eq(bus.wready),
             bus.wvalid.eq(sent.output.valid),
@@ -109,19 +109,20 @@ class WriteChannel(wiring.Component):
             bus.wstrb.eq(sent.output.payload.beat.strobe),
             bus.wlast.eq(sent.output.payload.last),
         ]
-        with m.If(lengths.r_en):
-            m.d.sync += [sending.eq(lengths.r_rdy), left.eq(lengths.r_data), last_beat.eq(lengths.r_data == 0)]
+        with m.If(lengths.output.ready):
+            m.d.sync += [
+                sending.eq(lengths.output.valid), left.eq(lengths.output.p), last_beat.eq(lengths.output.p == 0)]
         with m.Elif(send):
             m.d.sync += [left.eq(left - 1), last_beat.eq(left == 1)]
 
         # Responses.
-        m.d.comb += [bus.bready.eq(1), lasts.r_en.eq(bus.bvalid)]
+        m.d.comb += [bus.bready.eq(1), lasts.output.ready.eq(bus.bvalid)]
         m.d.sync += [
-            self.finished.eq(bus.bvalid & ~bus.bresp[1] & lasts.r_data[0] & ~dropping & ~self.flush),
+            self.finished.eq(bus.bvalid & ~bus.bresp[1] & lasts.output.p & ~dropping & ~self.flush),
             self.error.eq(bus.bvalid & bus.bresp[1] & ~dropping & ~self.flush),
         ]
         with m.If(self.flush):
-            m.d.sync += dropping.eq(lasts.r_rdy)
-        with m.Elif(~lasts.r_rdy):
+            m.d.sync += dropping.eq(~lasts.empty)
+        with m.Elif(lasts.empty):
             m.d.sync += dropping.eq(0)
         return m
