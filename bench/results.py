@@ -31,7 +31,7 @@ class Result:
     def __str__(self) -> str:
         bound = "" if self.target is None else f" ({'at most' if self.at_most else 'at least'} {self.target:g})"
         verdict = {None: "", True: "  met", False: "  MISSED"}[self.met]
-        return f"{self.name:32} {self.config:6} {self.work:52} {self.value:12,.5g} {self.unit}{bound}{verdict}"
+        return f"{self.name:32} {self.config:6} {self.work:48} {self.value:12,.5g} {self.unit}{bound}{verdict}"
 
 
 def save(results: list[Result]) -> None:

@@ -13,6 +13,7 @@ from celosia.firmware.sentences import calibration_sentences
 from celosia.firmware.store import load_or_quantise
 from celosia.firmware.transport import SimulatedTransport
 from celosia.generators.configurations import configuration
+from celosia.generators.observer import OBSERVER, observer
 from celosia.generators.verilog import TOP, simulation_models, to_verilog
 from celosia.hdl.config import AcceleratorConfig
 from celosia.sim.build import Waves, compile_model
@@ -51,6 +52,7 @@ def simulate(
     timing: MemoryTiming | None = None,
     compiler: str | None = None,
     waves: Waves = None,
+    observed: bool = False,
     on_stage: Callable[[str], None] | None = None,
 ) -> Accelerator:
     """An accelerator whose RTL is simulated by Verilator; the first time for a configuration it is compiled.
@@ -65,6 +67,8 @@ def simulate(
         C++ compiler; ``g++`` unless given here or in ``CELOSIA_CXX``.
     waves
         Which waves ``accelerator.transport.simulation.start_waves(path)`` can record.
+    observed
+        Whether a :class:`~celosia.timeline.Timeline` can be made of what runs; it costs some speed.
     on_stage
         Told in a few words what is being made, when something is.
 
@@ -78,7 +82,10 @@ def simulate(
     if on_stage is not None:
         on_stage("generating Verilog")
     verilog = cached_verilog(config) + simulation_models(config.target)
-    library = compile_model(verilog, top=TOP, compiler=compiler, waves=waves, on_stage=on_stage)
+    top = TOP
+    if observed:
+        verilog, top = verilog + observer(config), OBSERVER
+    library = compile_model(verilog, top=top, compiler=compiler, waves=waves, on_stage=on_stage)
     simulation = Simulation(library, np.zeros(_MEMORY_BYTES, np.uint8), timing=timing)
     return Accelerator(SimulatedTransport(simulation), config)
 

@@ -18,7 +18,7 @@ from celosia.hdl.isa import (
     Function,
     Opcode,
 )
-from celosia.hdl.registers import COUNTERS, ErrorCause, register
+from celosia.hdl.registers import COUNTERS, LOSSES, ErrorCause, register
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster
 
@@ -117,8 +117,7 @@ class Bench:
         self.host = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi_ctrl"), dut.clk, dut.rst)
         self.write_port = WritePort(dut, "load_port", self.words)
         self.read_port = ReadPort(dut, "store_port", self.words)
-        for name in ("array_active", "matmul_tile_stall", "matmul_conflict", "vector_conflict"):
-            getattr(dut, name).value = 0
+        dut.progress.value = dut.vector_conflict.value = 0
         self.matmul = Engine(self, "matmul", MATMUL)
         self.vector = Engine(self, "vector", VECTOR)
         cocotb.start_soon(self._count())
@@ -530,7 +529,6 @@ async def a_soft_reset_at_any_time_is_clean(dut):
 async def counters_count(dut):
     bench = await Bench(dut).start()
     bench.matmul.delay = (40, 40)
-    dut.array_active.value = 1
     start = None
 
     async def busy_cycles():
@@ -547,7 +545,10 @@ async def counters_count(dut):
     dut._log.info("%s", values)
     assert values["instructions"] == 4
     assert elapsed - 20 <= values["cycles"] <= elapsed
-    assert values["array_active"] == values["cycles"]
+    # Nothing else was said of the array: it waits for the load, then for the latencies.
+    assert values["lost_data"] == values["matmul_wait"] > 0
+    assert values["array_active"] + sum(values[name] for name in LOSSES) == values["cycles"]
+    assert values["lost_fetch"] > 0
     assert values["write_bytes"] == ROW_BYTES
     assert values["read_bytes"] - 3 * ROW_BYTES in (16 * INSTRUCTION_BYTES, 32 * INSTRUCTION_BYTES)
     assert 40 <= values["matmul_busy"] <= 45

@@ -67,9 +67,7 @@ class Accelerator(wiring.Component):
         connect(m, control.store_port, datapath.store)
         m.d.comb += [
             self.interrupt.eq(control.interrupt),
-            control.array_active.eq(datapath.array_active),
-            control.matmul_tile_stall.eq(datapath.matmul_tile_stall),
-            control.matmul_conflict.eq(datapath.matmul_conflict),
+            control.progress.eq(datapath.progress),
             control.vector_conflict.eq(datapath.vector_conflict),
         ]
         return m

@@ -11,7 +11,9 @@ from .counters import Counters
 from .dma import LoadEngine, StoreEngine
 from .interfaces import CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
 from .isa import MATMUL, VECTOR, Engine
+from .losses import Losses, Progress
 from .read_channel import ReadArbiter
+from .registers import LOSSES
 from .resets import reset_by
 from .sequencer import Sequencer
 from .write_channel import WriteChannel
@@ -41,8 +43,9 @@ class ControlPlane(wiring.Component):
     load_port : ScratchpadWriteSignature
     store_port : ScratchpadReadSignature
     reset : 1 bit
-    array_active, matmul_tile_stall, matmul_conflict, vector_conflict : 1 bit
-        Events in the datapath, for the counters of the same names.
+    progress : Progress
+    vector_conflict : 1 bit
+        What happens in the datapath, for the counters.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -56,9 +59,7 @@ class ControlPlane(wiring.Component):
             "load_port": Out(ScratchpadWriteSignature(config)),
             "store_port": Out(ScratchpadReadSignature(config)),
             "reset": Out(1),
-            "array_active": In(1),
-            "matmul_tile_stall": In(1),
-            "matmul_conflict": In(1),
+            "progress": In(Progress),
             "vector_conflict": In(1),
         })
 
@@ -67,6 +68,7 @@ class ControlPlane(wiring.Component):
         config = self._config
         m.submodules.control = control = Control(config)
         m.submodules.counters = counters = Counters(config)
+        m.submodules.losses = losses = Losses()
         m.submodules.sequencer = sequencer = Sequencer(config)
         m.submodules.reads = reads = ReadArbiter(config)
         m.submodules.writes = writes = WriteChannel(config)
@@ -118,8 +120,15 @@ class ControlPlane(wiring.Component):
             events.read_bytes.eq(reads.beat & running),
             events.write_bytes.eq(store.stored_word & running),
         ]
-        for name in ("array_active", "matmul_tile_stall", "matmul_conflict", "vector_conflict"):
-            m.d.comb += getattr(events, name).eq(getattr(self, name) & running)
+        m.d.comb += [
+            events.vector_conflict.eq(self.vector_conflict & running),
+            losses.running.eq(running),
+            losses.progress.eq(self.progress),
+            losses.blocked.eq(sequencer.matmul_blocked),
+            losses.by_load.eq(sequencer.matmul_blocked_by_load),
+            losses.unfetched.eq(sequencer.matmul_unfetched),
+            *(getattr(events, name).eq(getattr(losses.events, name)) for name in ("array_active", *LOSSES)),
+        ]
         for engine in Engine:
             name = engine.name.lower()
             m.d.comb += [

@@ -9,6 +9,7 @@ from .config import AcceleratorConfig
 from .halves import HalfLock
 from .interfaces import CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
 from .isa import MATMUL, VECTOR
+from .losses import Progress
 from .matmul import MatmulEngine
 from .scratchpad import Scratchpad
 from .vector import VectorEngine
@@ -25,7 +26,8 @@ class Datapath(wiring.Component):
         The sequencer's side is ``Out``.
     load, store : ScratchpadWriteSignature, ScratchpadReadSignature
         The DMA's side is ``Out``.
-    array_active, matmul_tile_stall, matmul_conflict, vector_conflict : out
+    progress : out, Progress
+    vector_conflict : out
         For the counters.
     """
 
@@ -36,9 +38,7 @@ class Datapath(wiring.Component):
             "vector": In(CommandSignature(VECTOR)),
             "load": In(ScratchpadWriteSignature(config)),
             "store": In(ScratchpadReadSignature(config)),
-            "array_active": Out(1),
-            "matmul_tile_stall": Out(1),
-            "matmul_conflict": Out(1),
+            "progress": Out(Progress),
             "vector_conflict": Out(1),
         })
 
@@ -63,9 +63,7 @@ class Datapath(wiring.Component):
         wiring.connect(m, vector.accumulators, accumulators.vector)
         wiring.connect(m, vector.claim, lock.vector)
         m.d.comb += [
-            self.array_active.eq(matmul.array_active),
-            self.matmul_tile_stall.eq(matmul.tile_stall),
-            self.matmul_conflict.eq(matmul.conflict),
+            self.progress.eq(matmul.progress),
             self.vector_conflict.eq(vector.conflict),
         ]
         return m

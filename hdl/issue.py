@@ -53,6 +53,8 @@ class IssueUnit(wiring.Component):
         While low, no semaphore is asked for.
     idle : 1 bit
         Nothing is queued or under way.
+    empty : 1 bit
+        Nothing is queued.
     busy : 1 bit
         An instruction is under way.
     waiting : 1 bit
@@ -79,6 +81,7 @@ class IssueUnit(wiring.Component):
             "semaphores": Out(SemaphoreSignature()),
             "enable": In(1),
             "idle": Out(1),
+            "empty": Out(1),
             "busy": Out(1),
             "waiting": Out(1),
             "ended": Out(1),
@@ -113,6 +116,7 @@ class IssueUnit(wiring.Component):
             under_way.input.p.signal.eq(claimed.instruction.signal),
             under_way.input.p.address.eq(claimed.address),
             under_way.output.ready.eq(self.engine.finished),
+            self.empty.eq(queue.empty & ~command.valid),
             self.busy.eq(~under_way.empty),
             self.waiting.eq(self.semaphores.blocked & ~self.busy),
         ]

@@ -11,6 +11,7 @@ from .delay import DelayLine
 from .halves import HalfClaimSignature, HalfUse
 from .interfaces import READ_LATENCY, CommandSignature, ScratchpadReadSignature
 from .isa import MATMUL
+from .losses import Progress
 from .matmul_feeders import ActivationFeeder, RowTag, WeightFeeder
 
 __all__ = ["AccumulateStage", "MatmulEngine"]
@@ -80,8 +81,7 @@ class MatmulEngine(wiring.Component):
     weights, activations : ScratchpadReadSignature
     accumulators : AccumulatorPortSignature
     claim : HalfClaimSignature
-    array_active, tile_stall, conflict : out
-        For the counters.
+    progress : out, Progress
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -92,9 +92,7 @@ class MatmulEngine(wiring.Component):
             "activations": Out(ScratchpadReadSignature(config)),
             "accumulators": Out(AccumulatorPortSignature(config)),
             "claim": Out(HalfClaimSignature()),
-            "array_active": Out(1),
-            "tile_stall": Out(1),
-            "conflict": Out(1),
+            "progress": Out(Progress),
         })
 
     def elaborate(self, platform):
@@ -122,9 +120,7 @@ class MatmulEngine(wiring.Component):
             use.start_half.eq(feeder.half),
             use.finish.eq(accumulate.finished),
             self.control.finished.eq(accumulate.finished),
-            self.array_active.eq(feeder.row),
-            self.tile_stall.eq(feeder.waits_for_tile),
-            self.conflict.eq(feeder.conflict),
+            self.progress.eq(feeder.progress),
         ]
 
         # Rows come out of the scratchpad READ_LATENCY cycles after the read, and pass one register, in which they

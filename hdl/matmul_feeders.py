@@ -8,6 +8,7 @@ from amaranth.utils import exact_log2
 from .config import AcceleratorConfig
 from .interfaces import READ_LATENCY, ScratchpadReadSignature
 from .isa import MATMUL
+from .losses import Progress
 from .skid import Skid
 
 __all__ = ["ACCUMULATE_SPACING", "ActivationFeeder", "RowRequest", "RowTag", "WeightFeeder"]
@@ -164,8 +165,7 @@ class ActivationFeeder(wiring.Component):
         A row is read in this cycle; ``tag`` goes with it.
     unsigned : out
         The row is uint8.
-    waits_for_tile, conflict : out
-        For the counters.
+    progress : out, Progress
 
     The next row is worked out while the scratchpad is asked for the one before.
     """
@@ -185,8 +185,7 @@ class ActivationFeeder(wiring.Component):
             "row": Out(1),
             "tag": Out(RowTag),
             "unsigned": Out(1),
-            "waits_for_tile": Out(1),
-            "conflict": Out(1),
+            "progress": Out(Progress),
         })
 
     def elaborate(self, platform):
@@ -250,8 +249,11 @@ class ActivationFeeder(wiring.Component):
             step.eq(requests.input.valid & requests.input.ready),
             new.address.eq(address), new.first.eq(first_row), new.unsigned.eq(instruction.a_unsigned),
             new.tag.address.eq(accumulator), new.tag.add.eq(add), new.tag.last.eq(last),
-            self.waits_for_tile.eq(active & started & first_row & ~tile),
-            self.conflict.eq((self.port.enable & ~self.port.ready) | waiting),
+            self.progress.row.eq(self.row),
+            self.progress.bank.eq(self.port.enable & ~self.port.ready),
+            self.progress.half.eq(waiting),
+            self.progress.tile.eq(active & started & first_row & ~tile),
+            self.progress.busy.eq(active),
         ]
         with m.If(self.swapped):
             m.d.sync += tile_taken.eq(0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from .enums import Enum
 
-__all__ = ["ACCELERATOR_ID", "COUNTERS", "REGISTERS", "VERSION", "WIDE_BITS", "Access", "Bits", "ErrorCause",
+__all__ = ["ACCELERATOR_ID", "COUNTERS", "LOSSES", "REGISTERS", "VERSION", "WIDE_BITS", "Access", "Bits", "ErrorCause",
            "Register", "register"]
 
 #: Reads as the ASCII characters "CELO".
@@ -73,6 +73,18 @@ class Register:
         return field.access or self.access
 
 
+#: Why no row enters the array in a cycle: every cycle of a program counts as ``array_active`` or as the first of these
+#: that holds.
+LOSSES: dict[str, str] = {
+    "lost_bank": "another reader had the scratchpad bank",
+    "lost_half": "the vector engine had the accumulator half",
+    "lost_tile": "the next B tile had not been read",
+    "lost_data": "the next instruction waited for a load or store",
+    "lost_vector": "the next instruction waited for the vector engine",
+    "lost_fetch": "the next instruction had not been fetched or dispatched",
+    "lost_latency": "latency of the start, of handing over, and of the end",
+}
+
 #: The counters (48 bits, cleared by a start, stopped by the end): name and what is counted.
 COUNTERS: tuple[tuple[str, str], ...] = (
     ("cycles", "cycles from doorbell to end"),
@@ -88,9 +100,8 @@ COUNTERS: tuple[tuple[str, str], ...] = (
     ("store_wait", "cycles in which the store engine waited for a semaphore"),
     ("matmul_wait", "cycles in which the matmul engine waited for a semaphore"),
     ("vector_wait", "cycles in which the vector engine waited for a semaphore"),
-    ("matmul_tile_stall", "cycles in which the array waited for a B tile"),
-    ("matmul_conflict", "cycles in which the matmul engine lost a scratchpad bank or an accumulator half"),
     ("vector_conflict", "cycles in which the vector engine lost a scratchpad bank or an accumulator half"),
+    *((name, f"cycles in which no row of A entered the array: {doc}") for name, doc in LOSSES.items()),
 )
 
 

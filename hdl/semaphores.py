@@ -21,8 +21,8 @@ class SemaphoreSignature(wiring.Signature):
         An instruction waits for every semaphore in ``wanted``. Both stay until ``grant``.
     grant : 1 bit
         The semaphores in ``wanted`` have been taken in this cycle.
-    blocked : 1 bit
-        One of them is zero.
+    blocked, by_load : 1 bit
+        One of them is zero; one that was last given by the load or store engine, or by nobody yet.
     gives : 1 bit, given : a bit a semaphore
         To be incremented in this cycle; none unless ``gives``.
     """
@@ -33,6 +33,7 @@ class SemaphoreSignature(wiring.Signature):
             "wanted": Out(SEMAPHORES),
             "grant": In(1),
             "blocked": In(1),
+            "by_load": In(1),
             "gives": Out(1),
             "given": Out(SEMAPHORES),
         })
@@ -68,6 +69,7 @@ class Semaphores(wiring.Component):
         counts = [Signal(SEMAPHORE_BITS + 1, name=f"count_{i}") for i in range(SEMAPHORES)]
         zero = Signal(SEMAPHORES, init=-1)
         taken = Signal(SEMAPHORES)
+        of_load = Signal(SEMAPHORES, init=-1)  # last given by the load or store engine
 
         # Found free in one cycle, granted in the next. In between, only a grant to another engine that wants
         # a common semaphore can interfere. Who rivals whom is a register too: wants stay until granted.
@@ -80,6 +82,7 @@ class Semaphores(wiring.Component):
             others = ~(1 << i)
             m.d.comb += [
                 port.blocked.eq(port.request & (port.wanted & zero).any()),
+                port.by_load.eq(port.request & (port.wanted & zero & of_load).any()),
                 held_up.eq((free & rivals[i] & ((1 << i) - 1)).any()),
                 interferes.eq((grants & common & others).any()),
                 port.grant.eq(free[i] & ~held_up),
@@ -98,7 +101,7 @@ class Semaphores(wiring.Component):
             m.d.sync += [change.eq(_change(index)), count.eq(count + change)]
             m.d.comb += self.overflow[i].eq(count[SEMAPHORE_BITS])
             with m.If(index[:-1].any()):
-                m.d.sync += zero[i].eq(0)
+                m.d.sync += [zero[i].eq(0), of_load[i].eq(self.load.given[i] | self.store.given[i])]
             with m.Elif(taken[i]):  # the last one; never more than one is to be added
                 m.d.sync += zero[i].eq(Cat(
                     (count == 1 - late) & (change == late) for late in range(-1, 2)).any())

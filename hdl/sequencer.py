@@ -63,6 +63,9 @@ class Sequencer(wiring.Component):
         An instruction has been decoded.
     busy, waiting : 4 bits
         One for each ``Engine``, as in ``IssueUnit``.
+    matmul_blocked, matmul_blocked_by_load, matmul_unfetched : 1 bit
+        The next MATMUL instruction waits for a semaphore, or for one that the load or store engine gives; none waits,
+        but the program has not ended.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -87,6 +90,9 @@ class Sequencer(wiring.Component):
             "decoded": Out(1),
             "busy": Out(len(Engine)),
             "waiting": Out(len(Engine)),
+            "matmul_blocked": Out(1),
+            "matmul_blocked_by_load": Out(1),
+            "matmul_unfetched": Out(1),
         })
 
     def elaborate(self, platform):
@@ -125,7 +131,13 @@ class Sequencer(wiring.Component):
                 self.busy[i].eq(unit.busy & running),
                 self.waiting[i].eq(unit.waiting & running),
             ]
-        m.d.comb += self.decoded.eq(decoder.dispatched & running)
+        matmul = units[Engine.MATMUL]
+        m.d.comb += [
+            self.decoded.eq(decoder.dispatched & running),
+            self.matmul_blocked.eq(semaphores.matmul.blocked),
+            self.matmul_blocked_by_load.eq(semaphores.matmul.by_load),
+            self.matmul_unfetched.eq(matmul.empty & ~decoder.ended),
+        ]
         ending = Signal(_LATEST_FAULT)
         m.d.sync += ending.eq(Mux(running, Cat(decoder.ended & all_idle & fetch.quiet, ending), 0))
 

@@ -339,11 +339,16 @@ struct Simulation {
     uint64_t cycle = 0;
     std::string error;
     std::vector<PortInfo> ports;
+    const uint32_t* observed = nullptr;  // the port of this name, where the top has it
+    bool observing = false;
+    std::vector<uint32_t> observations;  // its values, one a cycle
 
     explicit Simulation(const Options& options) : memory(top, options) {
 #define INPUT(name, text, width) ports.push_back({text, &top.name, width, 1});
 #define OUTPUT(name, text, width) ports.push_back({text, &top.name, width, 0});
 #include "ports.inc"
+        for (const PortInfo& port : ports)
+            if (strcmp(port.name, "observed") == 0) observed = static_cast<const uint32_t*>(port.value);
 #if VM_TRACE
         context.traceEverOn(true);
 #endif
@@ -362,6 +367,7 @@ struct Simulation {
             memory.clear();
         else
             memory.sample(cycle);
+        if (observing) observations.push_back(*observed);
         top.clk = 1;
         top.eval_step();
         dump(10 * cycle + 5);
@@ -525,6 +531,17 @@ EXPORT void celosia_add_fault(Simulation* simulation, uint64_t first, uint64_t l
 }
 
 EXPORT void celosia_clear_faults(Simulation* simulation) { simulation->memory.clear_faults(); }
+
+EXPORT int celosia_observe(Simulation* simulation, int on) {
+    simulation->observations.clear();
+    simulation->observing = on && simulation->observed;
+    return simulation->observed != nullptr;
+}
+
+EXPORT uint64_t celosia_observations(Simulation* simulation, const uint32_t** values) {
+    *values = simulation->observations.data();
+    return simulation->observations.size();
+}
 
 EXPORT int celosia_waves() { return VM_TRACE; }
 

@@ -317,6 +317,21 @@ class Simulation:
         self._check_open()
         self._library.celosia_clear_statistics(self._handle)
 
+    def observe(self, on: bool = True) -> None:
+        """Keep the value of the output ``observed`` (32 bits) in each cycle from now on, or no longer; what was kept is
+        forgotten. Raises :class:`ValueError` when the top has no such output."""
+        self._check_open()
+        if not self._library.celosia_observe(self._handle, on):
+            raise ValueError("the top must have an output called observed, to be observed")
+
+    @property
+    def observations(self) -> NDArray[np.uint32]:
+        """What :meth:`observe` has kept, one value a cycle: a copy."""
+        self._check_open()
+        values = ctypes.POINTER(ctypes.c_uint32)()
+        count = self._library.celosia_observations(self._handle, ctypes.byref(values))
+        return np.ctypeslib.as_array(values, (count,)).copy() if count else np.zeros(0, np.uint32)
+
     def start_waves(self, path: str | Path) -> None:
         """Record all signals to ``path`` from now on, until :meth:`stop_waves` or :meth:`close`.
 
@@ -399,6 +414,8 @@ def _load(path: Path) -> ctypes.CDLL:
         ("clear_statistics", None, [handle]),
         ("add_fault", None, [handle, long, long, word]),
         ("clear_faults", None, [handle]),
+        ("observe", ctypes.c_int, [handle, ctypes.c_int]),
+        ("observations", long, [handle, ctypes.POINTER(ctypes.POINTER(word))]),
         ("waves", ctypes.c_int, []),
         ("start_waves", ctypes.c_int, [handle, ctypes.c_char_p]),
         ("stop_waves", None, [handle]),
