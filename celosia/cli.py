@@ -14,10 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
-from celosia.firmware.compiler import CompileError
+from celosia.firmware.compiler import CompileError, compile_program
 from celosia.firmware.connections import CONNECTIONS
 from celosia.firmware.driver import AcceleratorError
+from celosia.firmware.estimate import bound, estimate
+from celosia.firmware.layout import build_image
 from celosia.firmware.model import EncoderModel, ModelError, find_default_model
 from celosia.firmware.transport import TransportError
 from celosia.generators.configurations import configuration, configuration_names
@@ -25,12 +28,15 @@ from celosia.generators.constraints import DEFAULT_MHZ, check_frequency
 from celosia.generators.documents import GENERATED
 from celosia.generators.files import file_names, files_of
 from celosia.hdl.config import AcceleratorConfig, ConfigError
+from celosia.hdl.registers import LOSSES
+from celosia.report import report_page
 from celosia.runner import RunReport, run_texts
 from celosia.session import cached_verilog, connect, quantise, simulate
 from celosia.sim.cache import CacheError
 from celosia.sim.verilator import Toolchain, ToolError
 from celosia.synth.boards import BOARDS, BoardBuild, BoardError, BoardOptions, build_board
 from celosia.synth.tools import SynthesisError
+from celosia.timeline import trace
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -48,6 +54,14 @@ _BAD_INPUT = (AcceleratorError, BoardError, CacheError, CompileError, ConfigErro
 
 ConfigOption = Annotated[str, typer.Option(help="A named configuration, or a .toml file.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Replace a parameter: rows=8. Repeatable.")]
+TextOption = Annotated[list[str] | None, typer.Option(help="A text. Repeatable; two are also compared.")]
+FileOption = Annotated[Path | None, typer.Option(help="A file with a text on each line; else standard input.")]
+ModelOption = Annotated[Path | None, typer.Option(
+    help="A Hugging Face BERT folder; else all-MiniLM-L6-v2 from its package.")]
+CheckOption = Annotated[str, typer.Option(help="What is compared with golden: outputs or full.")]
+GptqOption = Annotated[bool, typer.Option(help="Round weights by GPTQ.")]
+CompilerOption = Annotated[str | None, typer.Option(help="C++ compiler of the simulation.")]
+TokensOption = Annotated[list[int], typer.Option(help="Tokens of a sentence. Repeatable.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]
 
 
@@ -155,19 +169,58 @@ def _texts(text: list[str] | None, file: Path | None) -> list[str]:
 
 @app.command()
 def run(
-    text: Annotated[list[str] | None, typer.Option(help="A text. Repeatable; two are also compared.")] = None,
-    file: Annotated[Path | None, typer.Option(help="A file with a text on each line; else standard input.")] = None,
+    text: TextOption = None,
+    file: FileOption = None,
     config: ConfigOption = "base",
     settings: SetOption = None,
-    model: Annotated[Path | None, typer.Option(
-        help="A Hugging Face BERT folder; else all-MiniLM-L6-v2 from its package.")] = None,
-    check: Annotated[str, typer.Option(help="What is compared with golden: outputs or full.")] = "outputs",
-    gptq: Annotated[bool, typer.Option(help="Round weights by GPTQ.")] = True,
-    compiler: Annotated[str | None, typer.Option(help="C++ compiler of the simulation.")] = None,
+    model: ModelOption = None,
+    check: CheckOption = "outputs",
+    gptq: GptqOption = True,
+    compiler: CompilerOption = None,
     transport: Annotated[str, typer.Option(help=f"sim, or a board: {CONNECTIONS}.")] = "sim",
+    trace_file: Annotated[Path | None, typer.Option(
+        "--trace", help="Write what each engine did when: a trace for Perfetto or Chrome.")] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Run texts through a model on the simulated RTL or a board, and compare with golden and with the float model."""
+    if trace_file is not None and transport != "sim":
+        raise InputError(f"--trace needs the simulation, not --transport {transport}")
+    if trace_file is not None:
+        _check_target(trace_file)
+    found, _ = _run(text, file, config, settings, model, check, gptq, compiler, transport, json_file,
+                    observe=trace_file is not None)
+    if trace_file is not None:
+        about = {"config": found.config, "model": found.model, "counters": found.counters}
+        _write(trace_file, json.dumps(trace(found.timelines, about), separators=(",", ":")) + "\n")
+    if not found.bit_exact:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")],
+    text: TextOption = None,
+    file: FileOption = None,
+    config: ConfigOption = "base",
+    settings: SetOption = None,
+    model: ModelOption = None,
+    check: CheckOption = "outputs",
+    gptq: GptqOption = True,
+    compiler: CompilerOption = None,
+) -> None:
+    """Run texts on the simulated RTL, and write an HTML page about it: layers, time, roofline, losses, accuracy."""
+    _check_target(output)
+    found, hardware = _run(text, file, config, settings, model, check, gptq, compiler, "sim", None, observe=True)
+    _write(output, report_page(found, hardware))
+    if not found.bit_exact:
+        raise typer.Exit(1)
+
+
+def _run(
+    text: list[str] | None, file: Path | None, config: str, settings: list[str] | None, model: Path | None, check: str,
+    gptq: bool, compiler: str | None, transport: str, json_file: Path | None, observe: bool,
+) -> tuple[RunReport, AcceleratorConfig]:
+    """What ``run`` and ``report`` have in common; prints the tables."""
     if check not in ("outputs", "full"):
         raise InputError(f"--check must be outputs or full, not {check!r}")
     _check_json(json_file)
@@ -184,14 +237,13 @@ def run(
         encoder = quantise(source, gptq=gptq, progress=lambda share: tell("quantising", share))
     if accelerator is None:
         with _err.status("preparing the simulation") as status:
-            accelerator = simulate(hardware, compiler=compiler, on_stage=status.update)
+            accelerator = simulate(hardware, compiler=compiler, observed=observe, on_stage=status.update)
     with _progress() as tell:
-        report = run_texts(accelerator, source, encoder, texts, check="full" if check == "full" else "outputs",
-                           on_progress=tell)
-    _print_report(report, hardware, simulated)
-    _write_json(json_file, report.to_json())
-    if not report.bit_exact:
-        raise typer.Exit(1)
+        found = run_texts(accelerator, source, encoder, texts, check="full" if check == "full" else "outputs",
+                          observe=observe, on_progress=tell)
+    _print_report(found, hardware, simulated)
+    _write_json(json_file, found.to_json())
+    return found, hardware
 
 
 def _print_report(report: RunReport, config: AcceleratorConfig, simulated: bool) -> None:
@@ -305,20 +357,58 @@ def configs(json_file: JsonOption = None) -> None:
 
 @app.command()
 def listing(
-    tokens: Annotated[list[int], typer.Option(help="Tokens of a sentence. Repeatable.")],
+    tokens: TokensOption,
     config: ConfigOption = "base",
     settings: SetOption = None,
-    model: Annotated[Path | None, typer.Option(help="A Hugging Face BERT folder.")] = None,
+    model: ModelOption = None,
 ) -> None:
     """Print the program that runs a batch of sentences, disassembled."""
-    from celosia.firmware.compiler import compile_program
-    from celosia.firmware.layout import build_image
-
     hardware = configuration(config, settings or ())
     source = EncoderModel.from_folder(model or find_default_model())
     with _progress() as tell:
         encoder = quantise(source, progress=lambda share: tell("quantising", share))
     print(compile_program(build_image(hardware, encoder), tokens).listing())
+
+
+@app.command()
+def explain(
+    tokens: TokensOption,
+    config: ConfigOption = "base",
+    settings: SetOption = None,
+    model: ModelOption = None,
+    measure: Annotated[bool, typer.Option(help="Also run it on the simulated RTL.")] = True,
+) -> None:
+    """Print how a batch of sentences is scheduled, the cycles that the cycle model predicts, those that the RTL takes,
+    and the causes of those that are lost."""
+    hardware = configuration(config, settings or ())
+    source = EncoderModel.from_folder(model or find_default_model())
+    with _progress() as tell:
+        encoder = quantise(source, progress=lambda share: tell("quantising", share))
+    program = compile_program(build_image(hardware, encoder), tokens)
+    for plan in program.plans:
+        _out.print(plan.describe(), end="", highlight=False, soft_wrap=True)
+    predicted, floor = estimate(hardware, program.instructions, program.edges), bound(program)
+    _out.print(f"{len(program.instructions):,} instructions, {len(program.code):,} bytes", highlight=False)
+    _out.print(f"predicted {predicted.cycles:,} cycles, {floor / predicted.cycles:.2%} of the roofline; "
+               + ", ".join(f"{engine.name.lower()} {cycles / predicted.cycles:.1%}"
+                           for engine, cycles in predicted.busy.items()), highlight=False)
+    if not measure:
+        return
+    with _err.status("preparing the simulation") as status:
+        accelerator = simulate(hardware, on_stage=status.update)
+    accelerator.load(encoder)
+    rng = np.random.default_rng(0)
+    inputs = [rng.integers(-128, 128, (length, encoder.hidden), dtype=np.int8) for length in tokens]
+    with _progress() as tell:
+        counters = accelerator.run(
+            inputs, on_progress=lambda done: tell("running", min(1.0, done / predicted.cycles))).counters
+    cycles = counters["cycles"]
+    _out.print(f"measured {cycles:,} cycles, {floor / cycles:.2%} of the roofline; the prediction is "
+               f"{predicted.cycles / cycles - 1:+.2%} off", highlight=False)
+    table = Table("cause", "cycles", "share", "in these cycles")
+    for name, doc in {"array_active": "a row of A entered the array", **LOSSES}.items():
+        table.add_row(name.removeprefix("lost_"), f"{counters[name]:,}", f"{counters[name] / cycles:.2%}", doc)
+    _out.print(table)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ from typing import Any, Literal
 import numpy as np
 from celosia.firmware.compiler import KEEPABLE
 from celosia.firmware.driver import Accelerator, BatchResult
-from celosia.firmware.estimate import bound
+from celosia.firmware.estimate import bound, macs
 from celosia.firmware.model import EncoderModel
 from celosia.firmware.quantise import quantise_input
+from celosia.firmware.transport import SimulatedTransport
 from celosia.sim.golden.encoder import run_encoder
 from celosia.sim.golden.parameters import QuantisedEncoder
+from celosia.timeline import Timeline
+from numpy.typing import NDArray
 
 __all__ = ["Check", "LayerRow", "RunReport", "TextRow", "compare", "run_texts"]
 
@@ -25,7 +28,8 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class LayerRow:
-    """A layer's share of a run. ``roofline`` is the bound of a layer over its cycles; busy shares are of its cycles."""
+    """A layer's share of a run. ``roofline`` is the bound of a layer over its cycles; busy shares are of its cycles;
+    ``cosine`` of its outputs with those of the float model, over all tokens."""
 
     layer: int
     cycles: int
@@ -37,6 +41,7 @@ class LayerRow:
     vector: float
     read_bytes: int
     write_bytes: int
+    cosine: float
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class RunReport:
     ``mismatches`` names every tensor that differs from golden; ``tensors`` is how many were compared.
     ``similarity``, of two texts, is the cosine of one with the other: in float, and on the accelerator.
     ``cycles_per_second`` is the speed of a simulation, in cycles of the accelerator per second of the host.
+    ``timelines``: of each program that ran, if they were wanted.
     """
 
     config: str
@@ -65,9 +71,11 @@ class RunReport:
     tensors: int
     cycles: int
     roofline_bound: int
+    macs: int
     counters: dict[str, int]
     seconds: float
     similarity: tuple[float, float] | None
+    timelines: list[Timeline]
 
     @property
     def bit_exact(self) -> bool:
@@ -110,7 +118,21 @@ def compare(result: BatchResult, golden: Sequence[Sequence[dict[str, Any]]]) -> 
     return mismatches, compared
 
 
-def _layer_rows(results: Sequence[BatchResult], roofline: int) -> list[LayerRow]:
+class _Agreement:
+    """The cosine of each layer's outputs, of all texts as one vector, with those of the float model."""
+
+    def __init__(self, layers: int):
+        self._products = np.zeros((layers, 3))
+
+    def add(self, layer: int, a: NDArray[Any], b: NDArray[Any]) -> None:
+        self._products[layer] += float((a * b).sum()), float((a * a).sum()), float((b * b).sum())
+
+    def cosines(self) -> list[float]:
+        both, first, second = self._products.T
+        return [float(cosine) for cosine in both / np.sqrt(first * second)]
+
+
+def _layer_rows(results: Sequence[BatchResult], roofline: int, cosines: Sequence[float]) -> list[LayerRow]:
     if not all(result.layers for result in results):
         return []
     rows = []
@@ -122,7 +144,7 @@ def _layer_rows(results: Sequence[BatchResult], roofline: int) -> list[LayerRow]
             layer=layer, cycles=cycles, roofline=roofline / layers / cycles, array=total["array_active"] / cycles,
             load=total["load_busy"] / cycles, store=total["store_busy"] / cycles,
             matmul=total["matmul_busy"] / cycles, vector=total["vector_busy"] / cycles,
-            read_bytes=total["read_bytes"], write_bytes=total["write_bytes"]))
+            read_bytes=total["read_bytes"], write_bytes=total["write_bytes"], cosine=cosines[layer]))
     return rows
 
 
@@ -133,6 +155,7 @@ def run_texts(
     texts: Sequence[str],
     *,
     check: Check = "outputs",
+    observe: bool = False,
     on_progress: Callable[[str, float], None] | None = None,
 ) -> RunReport:
     """Run ``texts`` through all layers, 16 at a doorbell, and compare.
@@ -143,6 +166,8 @@ def run_texts(
         ``encoder`` is the quantised ``model``; it is loaded into the accelerator here.
     check
         ``"full"`` also stores and compares every intermediate tensor; that costs stores.
+    observe
+        Whether to record a timeline; the accelerator must be a simulation that was made with ``observed``.
     on_progress
         Told the stage and the share of it that is done.
 
@@ -161,6 +186,10 @@ def run_texts(
     keep = KEEPABLE if check == "full" else ("output",)
 
     results, seconds, roofline = [], 0.0, 0
+    timelines: list[Timeline] = []
+    simulation = accelerator.transport.simulation if isinstance(accelerator.transport, SimulatedTransport) else None
+    if observe and simulation is None:
+        raise ValueError("a timeline needs a simulated accelerator")
     for first in range(0, len(inputs), _BATCH):
         batch = inputs[first:first + _BATCH]
         expected = bound(accelerator.program([len(x) for x in batch], keep))
@@ -169,13 +198,19 @@ def run_texts(
         def report(done: int, first: int = first, part: int = len(batch), expected: int = expected) -> None:
             tell("running", (first + part * min(1.0, done / expected)) / len(inputs))
 
+        if observe and simulation is not None:
+            simulation.observe()
         start = time.perf_counter()
         results.append(accelerator.run(batch, keep=keep, on_progress=report))
         seconds += time.perf_counter() - start
+        if observe and simulation is not None:
+            timelines.append(Timeline(simulation.observations, results[-1].program.instructions))
+            simulation.observe(False)
     tell("running", 1.0)
 
     mismatches: list[str] = []
     compared, rows, embeddings = 0, [], []
+    agreement = _Agreement(len(encoder.layers))
     outputs = [output for result in results for output in result.outputs]
     for index, (text, x, output) in enumerate(zip(texts, floats, outputs, strict=True)):
         result, position = results[index // _BATCH], index % _BATCH
@@ -183,7 +218,11 @@ def run_texts(
         wrong, count = compare(single, [run_encoder(encoder, inputs[index])])
         mismatches += [name.replace("text 0", f"text {index}") for name in wrong]
         compared += count
-        in_float, on_chip = model.pool(model.encode(x)), model.pool(output * encoder.output_scale)
+        outputs_in_float = model.encode_layers(x)
+        for layer, in_float in zip(range(len(encoder.layers)), outputs_in_float, strict=False):
+            integers = single.tensors[0][layer]["output"].astype(np.float64)
+            agreement.add(layer, in_float, integers * encoder.output_scale_of(layer))
+        in_float, on_chip = model.pool(outputs_in_float[-1]), model.pool(output * encoder.output_scale)
         embeddings.append((in_float, on_chip))
         rows.append(TextRow(text, len(x), float(in_float @ on_chip)))
         tell("comparing with golden and fp32", (index + 1) / len(texts))
@@ -192,5 +231,8 @@ def run_texts(
         (a, a8), (b, b8) = embeddings
         similarity = float(a @ b), float(a8 @ b8)
     counters = {name: sum(result.counters[name] for result in results) for name in results[0].counters}
-    return RunReport(accelerator.config.name, model.name, rows, _layer_rows(results, roofline), mismatches, compared,
-                     counters["cycles"], roofline, counters, seconds, similarity)
+    return RunReport(
+        config=accelerator.config.name, model=model.name, texts=rows,
+        layers=_layer_rows(results, roofline, agreement.cosines()), mismatches=mismatches, tensors=compared,
+        cycles=counters["cycles"], roofline_bound=roofline, macs=sum(macs(result.program) for result in results),
+        counters=counters, seconds=seconds, similarity=similarity, timelines=timelines)

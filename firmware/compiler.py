@@ -177,7 +177,9 @@ def _place_tensors(
                 space.array(tokens, words, (name, layer))
 
 
-def _kept_tensors(space: _Workspace, groups: Sequence[Group]) -> list[KeptTensor]:
+def _kept_tensors(space: _Workspace, groups: Sequence[Group], keep: tuple[str, ...]) -> list[KeptTensor]:
+    """Of every layer what is to be kept, and the outputs that lie in DRAM anyway. Other tensors may lie there too, but
+    those of one layer in the place of another's."""
     g, arrays = space.geometry, space.arrays
     pitch = g.head_words * g.config.rows
     found = []
@@ -198,7 +200,7 @@ def _kept_tensors(space: _Workspace, groups: Sequence[Group]) -> list[KeptTensor
                     s: int = s.index,
                 ) -> None:
                     array = arrays.get(key)
-                    if array is not None:
+                    if array is not None and (name in keep or name == "output"):
                         found.append(
                             KeptTensor(
                                 name,
@@ -359,7 +361,7 @@ def _compile(
         home.row_bytes,
         mask,
         mask_bytes,
-        _kept_tensors(space, groups),
+        _kept_tensors(space, groups, keep),
         space.end,
         groups,
     )

@@ -14,7 +14,7 @@ from .compiler import Program
 from .dependencies import Edge
 from .geometry import ceil_div
 
-__all__ = ["Estimate", "Slot", "bound", "estimate"]
+__all__ = ["Estimate", "Slot", "bound", "estimate", "macs"]
 
 #: Cycles from a read address to the first beat, and from the last beat of a write to its response.
 _READ_LATENCY = 40
@@ -144,15 +144,20 @@ def estimate(config: AcceleratorConfig, program: Sequence[Instruction], edges: S
     return Estimate(slots[-1].finished if slots else 0, slots, busy)
 
 
+def macs(program: Program) -> int:
+    """Multiply-accumulates of the batch, of the true sizes: padding is none."""
+    g, tokens = program.geometry, sum(program.lengths)
+    return g.layers * (
+        tokens * (4 * g.hidden * g.hidden + 2 * g.hidden * g.ffn)
+        + 2 * g.hidden * sum(length * length for length in program.lengths)
+    )
+
+
 def bound(program: Program) -> int:
     """Cycles that no design of this size can beat for the batch: products of the true sizes on every PE, or
     weights, parameters, inputs and outputs over the bus, each once."""
     g, config = program.geometry, program.geometry.config
-    tokens = sum(program.lengths)
-    macs = g.layers * (
-        tokens * (4 * g.hidden * g.hidden + 2 * g.hidden * g.ffn)
-        + 2 * g.hidden * sum(length * length for length in program.lengths)
-    )
     parameters = 8 * (10 * g.hidden + 2 * g.ffn) + 4 * g.hidden
-    moved = g.layers * (4 * g.hidden * g.hidden + 2 * g.hidden * g.ffn + parameters) + 2 * tokens * g.hidden
-    return max(ceil_div(macs, config.macs_per_cycle), ceil_div(moved, config.bus_bytes))
+    weights = 4 * g.hidden * g.hidden + 2 * g.hidden * g.ffn
+    moved = g.layers * (weights + parameters) + 2 * sum(program.lengths) * g.hidden
+    return max(ceil_div(macs(program), config.macs_per_cycle), ceil_div(moved, config.bus_bytes))

@@ -145,7 +145,11 @@ class EncoderModel:
 
     def encode(self, x: Float32, mask: Mask | None = None) -> Float32:
         """The float reference: output of the last layer [L, d] for the input x [L, d], in the dtype of x."""
-        return reference_encoder(self.layers, self.heads, self.epsilon, x, mask)[-1]["output"]
+        return self.encode_layers(x, mask)[-1]
+
+    def encode_layers(self, x: Float32, mask: Mask | None = None) -> list[Float32]:
+        """As :meth:`encode`, the output of each layer."""
+        return [tensors["output"] for tensors in reference_encoder(self.layers, self.heads, self.epsilon, x, mask)]
 
     def pool(self, output: NDArray[Any], mask: Mask | None = None) -> NDArray[Any]:
         """Sentence embedding [d] of unit length from the last layer's output [L, d]; see :func:`pool`."""

@@ -114,8 +114,7 @@ def quantise_encoder(model: EncoderModel, sequences: Sequence[Float], *, gptq: b
     rows = np.concatenate([x.astype(np.float32) for x in sequences])
     lengths = [len(x) for x in sequences]
     grid = _channel_grid(rows, np.ones(model.hidden), _INPUT_BALANCE, symmetric=True)
-    input_scale = grid.scale
-    layers = []
+    layers, scales = [], [grid.scale]
     for index, layer in enumerate(model.layers):
         try:
             tensors = _forward(layer, model, rows, lengths)
@@ -124,9 +123,10 @@ def quantise_encoder(model: EncoderModel, sequences: Sequence[Float], *, gptq: b
         except (ValueError, np.linalg.LinAlgError) as error:
             raise ModelError(f"layer {index} doesn't fit the integer formats: {error}") from error
         rows, grid = tensors["output"], output
+        scales.append(grid.scale)
         if progress is not None:
             progress((index + 1) / len(model.layers))
-    return QuantisedEncoder(model.heads, tuple(layers), input_scale, grid.scale)
+    return QuantisedEncoder(model.heads, tuple(layers), np.stack(scales))
 
 
 def _forward(layer: FloatLayer, model: EncoderModel, x: Float, lengths: Sequence[int]) -> dict[str, Float]:

@@ -28,7 +28,7 @@ from .quantise import SCHEME, calibration_sequences, quantise_encoder
 __all__ = ["VERSION", "load_encoder", "load_or_quantise", "save_encoder"]
 
 #: Version of the file format; another one is refused.
-VERSION = 1
+VERSION = 2
 
 _FORMAT = "celosia-quantised-encoder"
 _RESERVED = ("format", "version", "checksum", "heads", "layers")
@@ -164,7 +164,7 @@ def _checksum(arrays: Arrays, metadata: Mapping[str, str]) -> str:
 
 
 def _to_arrays(encoder: QuantisedEncoder) -> Arrays:
-    arrays: Arrays = {"input_scale": encoder.input_scale, "output_scale": encoder.output_scale}
+    arrays: Arrays = {"scales": encoder.scales}
     for index, layer in enumerate(encoder.layers):
         for spec in fields(layer):
             value = getattr(layer, spec.name)
@@ -211,6 +211,4 @@ def _from_arrays(arrays: Arrays, metadata: Mapping[str, str], path: Path) -> Qua
 
     layers = tuple(QuantisedLayer(**{field: part(index, field, kind, widths)
                                      for field, (kind, widths) in _LAYOUT.items()}) for index in range(count))
-    width = (sizes["d"],)
-    return QuantisedEncoder(heads, layers, take("input_scale", width, np.float64),
-                            take("output_scale", width, np.float64))
+    return QuantisedEncoder(heads, layers, take("scales", (count + 1, sizes["d"]), np.float64))

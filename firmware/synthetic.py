@@ -84,5 +84,5 @@ def random_encoder(hidden: int, ffn: int, heads: int, layers: int = 1, seed: int
     """An encoder whose tensors spread over most of their range."""
     rng = np.random.default_rng(seed)
     return QuantisedEncoder(
-        heads, tuple(_layer(rng, hidden, ffn, heads) for _ in range(layers)), np.ones(hidden), np.ones(hidden)
+        heads, tuple(_layer(rng, hidden, ffn, heads) for _ in range(layers)), np.ones((layers + 1, hidden))
     )

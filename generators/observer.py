@@ -24,8 +24,8 @@ assert len(OBSERVED) <= 32
 
 
 def observer(config: AcceleratorConfig) -> str:
-    """Verilog of a module with the ports of the accelerator of ``config``, and the bits of :data:`OBSERVED` as one more,
-    ``observed``."""
+    """Verilog of a module with the ports of the accelerator of ``config`` and, as one more, ``observed``: the bits of
+    :data:`OBSERVED`."""
     ports = [port for interface in interfaces_of(config) for port in interface.ports]
     declarations = [f"  {'output' if port.output else 'input'} [{port.width - 1}:0] {port.name}" for port in ports]
     return "\n".join([

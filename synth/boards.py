@@ -31,8 +31,11 @@ _TOOLS = {"YOSYS": "yosys", "NEXTPNR_ECP5": "nextpnr-ecp5", "ECPPACK": "ecppack"
 #: Amaranth calls element 2 of an array ``sums[2]``, as Yosys calls bit 2 of a signal, and ABC then takes one for the
 #: other: hidden names are made new. (In the Verilog, ``generators/tidy.py`` sees to it.)
 _HIDE_ALIASES = "rename -hide */w:*[[]*"
-#: The default router did not come to an end on such a design.
-_ROUTING = ("--router", "router2")
+#: Without LUTs of five and more inputs, whose four-input halves must lie together, and with the placer that spreads
+#: the cells evenly: with the defaults of both tools too many wires want to pass the same places, and the router does
+#: not come to an end.
+_SYNTHESIS = ("-nowidelut",)
+_ROUTING = ("--placer", "static", "--router", "router2")
 #: Longer than any pause that a host makes inside a frame while its USB is busy.
 _IDLE_SECONDS = 0.02
 
@@ -83,7 +86,7 @@ class BoardOptions:
 
     clock_mhz: int = 50
     baud: int = DEFAULT_BAUD
-    memory_kib: int = 256
+    memory_kib: int = 128
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -248,6 +251,7 @@ def build_board(
     plan = platform.prepare(
         Ulx3s(config, options), _NAME,
         script_after_read=_HIDE_ALIASES,
+        synth_opts=[*_SYNTHESIS],
         nextpnr_opts=[*_ROUTING, "--timing-allow-fail", "--report", "timing.json", "--seed", str(options.seed)])
     plan.extract(folder)
     tell("synthesising, placing and routing (many minutes)")

@@ -105,16 +105,30 @@ class QuantisedLayer:
 
 @dataclass(frozen=True)
 class QuantisedEncoder:
-    """A stack of layers with its input and output scales.
+    """A stack of layers with the scales between them.
 
-    ``input_scale`` and ``output_scale`` are float [d]: real = int8 * scale, per channel. The input of layer
-    i + 1 is the int8 output of layer i.
+    ``scales`` is float [layers + 1, d]: real = int8 * scale, per channel, of the input of each layer and, behind the
+    last, of its output. The input of layer i + 1 is the int8 output of layer i.
     """
 
     heads: int
     layers: tuple[QuantisedLayer, ...]
-    input_scale: NDArray[np.float64]
-    output_scale: NDArray[np.float64]
+    scales: NDArray[np.float64]
+
+    @property
+    def input_scale(self) -> NDArray[np.float64]:
+        """Of the first layer's input."""
+        return self.output_scale_of(-1)
+
+    @property
+    def output_scale(self) -> NDArray[np.float64]:
+        """Of the last layer's output."""
+        return self.output_scale_of(len(self.layers) - 1)
+
+    def output_scale_of(self, layer: int) -> NDArray[np.float64]:
+        """Of the output of ``layer``; of the encoder's input for -1."""
+        scale: NDArray[np.float64] = self.scales[layer + 1]
+        return scale
 
     @property
     def hidden(self) -> int:
