@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from celosia.firmware.compiler import KEEPABLE
 from celosia.firmware.driver import Accelerator
-from celosia.firmware.estimate import bound, estimate
+from celosia.firmware.estimate import estimate
 from celosia.firmware.model import EncoderModel
 from celosia.firmware.quantise import quantise_input
+from celosia.firmware.roofline import bound
 from celosia.firmware.sentences import evaluation_sentences
 from celosia.firmware.synthetic import random_encoder, random_tokens
 from celosia.generators.configurations import configuration

@@ -19,9 +19,10 @@ import typer
 from celosia.firmware.compiler import CompileError, compile_program
 from celosia.firmware.connections import CONNECTIONS
 from celosia.firmware.driver import AcceleratorError
-from celosia.firmware.estimate import bound, estimate
+from celosia.firmware.estimate import estimate
 from celosia.firmware.layout import build_image
 from celosia.firmware.model import EncoderModel, ModelError, find_default_model
+from celosia.firmware.roofline import bound
 from celosia.firmware.transport import TransportError
 from celosia.generators.configurations import configuration, configuration_names
 from celosia.generators.constraints import DEFAULT_MHZ, check_frequency

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from celosia.firmware.compiler import KEEPABLE
 from celosia.firmware.driver import Accelerator, BatchResult
-from celosia.firmware.estimate import bound, macs
 from celosia.firmware.model import EncoderModel
 from celosia.firmware.quantise import quantise_input
+from celosia.firmware.roofline import bound, macs
 from celosia.firmware.transport import SimulatedTransport
 from celosia.sim.golden.encoder import run_encoder
 from celosia.sim.golden.parameters import QuantisedEncoder

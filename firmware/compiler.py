@@ -1,8 +1,8 @@
 """From a placed model and sentence lengths to a program: workspace, plans, schedule, placement,
 synchronisation."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from ..hdl.isa import INSTRUCTION_BYTES, Opcode
 from .assembler import Instruction, assemble, listing
 from .dependencies import Edge, synchronise
+from .estimate import estimate
 from .geometry import CompileError, Geometry, ceil_div
 from .layout import ModelImage
 from .memory import Ring
-from .planner import Group, Plan, group_sentences, plans
+from .planner import STEP_WORDS, Choice, Group, Plan, group_sentences, plans
 from .recorder import DramArray, Recorder, RingError, place
 from .scheduler import GroupScheduler, Homes
 
@@ -35,6 +36,11 @@ KEEPABLE = (
 _ALIGNMENT = 64
 #: Tokens that sentences are put together to; more brings the array no closer to its peak.
 _GROUP_TOKENS = 128
+#: Plans whose cycles are predicted, and after how many instructions of them no more: it is the time of a compilation.
+_CANDIDATES = 6
+_MOST_COMPARED = 20_000
+#: Ratio of cycles up to which plans count as equal.
+_INDIFFERENT = 1.003
 
 
 @dataclass(frozen=True)
@@ -297,13 +303,55 @@ def compile_program(
 def _compile_groups(
     image: ModelImage, keep: tuple[str, ...], base: int, workspace: int | None, groups: list[Group]
 ) -> Program:
-    choices = [plans(image, group) for group in groups]
+    known: dict[tuple[int, ...], list[tuple[Choice, int, float]]] = {}
+    choices = [_ranked(image, group, known) for group in groups]
     plan_list = [_next(choice, image) for choice in choices]
     while True:
         try:
             return _compile(image, keep, base, workspace, groups, plan_list)
         except _PlanError as error:
             plan_list[error.group] = _next(choices[error.group], image)
+
+
+def _ranked(
+    image: ModelImage, group: Group, known: dict[tuple[int, ...], list[tuple[Choice, int, float]]]
+) -> Iterator[Plan]:
+    """The plans of ``group``: first the most promising ones, in the order of the cycles that the cycle model gives a
+    layer by them, then all. ``known`` keeps what was found for sentences of the same lengths."""
+    lengths = tuple(s.length for s in group.sentences)
+    if lengths not in known:
+        known[lengths] = _compared(image, lengths)
+    for choice, step_words, cost in known[lengths]:
+        plan = next((plan for plan in plans(image, group, choice)), None)
+        if plan is not None:
+            plan.step_words, plan.cost = step_words, cost
+            yield plan
+    yield from plans(image, group)
+
+
+def _compared(image: ModelImage, lengths: tuple[int, ...]) -> list[tuple[Choice, int, float]]:
+    """The best plans for one layer of one group of ``lengths``: choice, words of a step, predicted cycles."""
+    geometry = replace(image.geometry, layers=1)
+    layer = replace(image, geometry=geometry, layers=image.layers[:1])
+    group, = group_sentences(geometry, lengths, sum(lengths))
+    found: list[tuple[Choice, int, float]] = []
+    instructions = 0
+    for plan in plans(layer, group):
+        for step_words in STEP_WORDS:
+            fresh = next(plans(layer, group, plan.choice))  # scheduling leaves its traces in the regions
+            fresh.step_words = step_words
+            try:
+                program = _compile(layer, ("output",), 0, None, [group], [fresh])
+            except _PlanError:
+                continue
+            cycles = estimate(geometry.config, program.instructions, program.edges).cycles
+            found.append((plan.choice, step_words, cycles))
+            instructions += len(program.instructions)
+        if len(found) >= _CANDIDATES or instructions > _MOST_COMPARED:
+            break
+    # The model does not tell small differences apart: the rough order decides between those.
+    enough = _INDIFFERENT * min((cycles for *_, cycles in found), default=0)
+    return sorted(found, key=lambda item: max(item[2], enough))
 
 
 class _PlanError(Exception):

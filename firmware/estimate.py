@@ -7,23 +7,32 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..hdl.bursts import BURST_BEATS
 from ..hdl.config import AcceleratorConfig
+from ..hdl.fetch import PREFETCH
+from ..hdl.functions import TRAITS
 from ..hdl.isa import INSTRUCTION_BYTES, ROW_RECORD, Engine, Function
+from ..hdl.matmul_feeders import ACCUMULATE_SPACING
 from .assembler import Instruction
-from .compiler import Program
 from .dependencies import Edge
 from .geometry import ceil_div
 
-__all__ = ["Estimate", "Slot", "bound", "estimate", "macs"]
+__all__ = ["Estimate", "Slot", "estimate"]
 
 #: Cycles from a read address to the first beat, and from the last beat of a write to its response.
 _READ_LATENCY = 40
 _WRITE_LATENCY = 20
+#: Cycles that an instruction and its data take between a transfer engine's queue and the bus.
+_TO_BUS = 8
+#: Cycles from a burst's last beat to the next burst in its place, besides the memory's latency.
+_BURST = 3
 #: Cycles from the fetch of an instruction to its start in an idle engine.
 _DISPATCH = 6
 #: Cycles from a semaphore's signal to the start that waited for it.
 _SIGNAL = 4
 _VECTOR_LATENCY = 24
+#: Cycles from the first beat of a group to that of the next, besides those in which its parameters are read.
+_PARAMETER_LATENCY = 28
 #: Pairs of functions between which the vector engine drains.
 _DRAINS = {
     (Function.ROW_MAXIMUM, Function.EXPONENTIAL),
@@ -65,12 +74,22 @@ class _Model:
     def _beats(self, f: dict[str, int]) -> int:
         return f["count"] * ceil_div(f["words"] * self.config.word_bytes, self.config.bus_bytes)
 
+    def _bursts(self, f: dict[str, int]) -> int:
+        """Bursts of a transfer, which don't cross a multiple of ``BURST_BEATS`` beats."""
+        shift = self.config.bus_bytes
+        first, stride = f["dram_address"] // shift, f.get("dram_stride", 0) // shift
+        row = ceil_div(f["words"] * self.config.word_bytes, shift)
+        starts = (first + i * stride for i in range(f["count"]))
+        return sum((start % BURST_BEATS + row - 1) // BURST_BEATS + 1 for start in starts)
+
     def load(self, f: dict[str, int], ready: int) -> Slot:
-        start = max(ready + _READ_LATENCY, self.read_bus)
-        end = start + self._beats(f)
+        start = max(ready + _READ_LATENCY + _TO_BUS, self.read_bus)
+        # Short bursts are as fast as so many under way hide the latency.
+        waits = self._bursts(f) * (_READ_LATENCY + _BURST) // self.config.outstanding_reads
+        end = start + max(self._beats(f), waits)
         self.read_bus = end
-        self.free[Engine.LOAD] = max(ready + 1, end - _READ_LATENCY)
-        return Slot(ready, start, end, end + 4)
+        self.free[Engine.LOAD] = max(ready + 1, end - _READ_LATENCY - _TO_BUS)
+        return Slot(ready, start, end, end + 5)
 
     def store(self, f: dict[str, int], ready: int) -> Slot:
         start = max(ready, self.write_bus)
@@ -87,9 +106,15 @@ class _Model:
         start = max(tile, free, self.left[Engine.VECTOR][half])
         end = start + max(f["m"], config.cols) * f["n_tiles"] * f["k_tiles"]
         finished = end + config.rows + config.cols + 14
-        self.free[Engine.MATMUL] = end
+        self.free[Engine.MATMUL] = end + ACCUMULATE_SPACING
         self.left[Engine.MATMUL][half] = finished
         return Slot(max(free, ready), start, end, finished)
+
+    def _parameter_words(self, function: Function) -> int:
+        traits = TRAITS[function]
+        if traits.mask:
+            return 1
+        return (traits.first + traits.second) * self.config.parameter_words
 
     def vector(self, function: Function, f: dict[str, int], ready: int) -> Slot:
         half = f["accumulator"] // self.config.half_words
@@ -97,7 +122,9 @@ class _Model:
         if function is Function.LOAD_ROWS:
             work = max(f["m"], ceil_div(f["m"] * ROW_RECORD.size, self.config.word_bytes))
         else:
-            work = f["m"] * f["groups"]
+            # A group's parameters are fetched when those of the group before have gone down the pipeline.
+            group = max(f["m"], self._parameter_words(function) + _PARAMETER_LATENCY)
+            work = (f["groups"] - 1) * group + f["m"]
             start = max(start, self.left[Engine.MATMUL][half])
         if (self.last_function, function) in _DRAINS:
             start = max(start, self.last_finished + 4)
@@ -125,6 +152,8 @@ def estimate(config: AcceleratorConfig, program: Sequence[Instruction], edges: S
         if engine is None:
             slots.append(Slot(0, 0, 0, max((slot.finished for slot in slots), default=0) + 4))
             continue
+        if index % PREFETCH == 0:
+            model.read_bus += PREFETCH * beats  # of the bus that the load engine shares
         fetched = max(fetched + beats, queues[engine].popleft())
         ready = max([fetched + _DISPATCH, *(slots[p].finished + _SIGNAL for p in producers.get(index, ()))])
         ready = max(ready, model.free[engine]) if engine in (Engine.LOAD, Engine.STORE) else ready
@@ -142,22 +171,3 @@ def estimate(config: AcceleratorConfig, program: Sequence[Instruction], edges: S
         busy[engine] += slot.end - slot.start
         slots.append(slot)
     return Estimate(slots[-1].finished if slots else 0, slots, busy)
-
-
-def macs(program: Program) -> int:
-    """Multiply-accumulates of the batch, of the true sizes: padding is none."""
-    g, tokens = program.geometry, sum(program.lengths)
-    return g.layers * (
-        tokens * (4 * g.hidden * g.hidden + 2 * g.hidden * g.ffn)
-        + 2 * g.hidden * sum(length * length for length in program.lengths)
-    )
-
-
-def bound(program: Program) -> int:
-    """Cycles that no design of this size can beat for the batch: products of the true sizes on every PE, or
-    weights, parameters, inputs and outputs over the bus, each once."""
-    g, config = program.geometry, program.geometry.config
-    parameters = 8 * (10 * g.hidden + 2 * g.ffn) + 4 * g.hidden
-    weights = 4 * g.hidden * g.hidden + 2 * g.hidden * g.ffn
-    moved = g.layers * (weights + parameters) + 2 * sum(program.lengths) * g.hidden
-    return max(ceil_div(macs(program), config.macs_per_cycle), ceil_div(moved, config.bus_bytes))

@@ -10,9 +10,6 @@ from .recorder import Recorder, View
 
 __all__ = ["LinearScheduler", "Step"]
 
-#: Accumulator words of a step, where the scheduler is free to choose: its epilogue is short enough to hide
-#: under the next step, and it is long enough that the start-up of an instruction does not matter.
-_STEP_WORDS = 1024
 #: Largest load that is worth while.
 _CHUNK_WORDS = 1024
 
@@ -32,10 +29,11 @@ class Step:
 class LinearScheduler:
     """Records products of activations in the scratchpad with streamed weights.
 
-    ``base`` is the DRAM address of the model's image.
+    ``base`` is the DRAM address of the model's image; a step has up to ``step_words`` accumulator words,
+    where there is a choice.
     """
 
-    def __init__(self, geometry: Geometry, recorder: Recorder, base: int, ring_words: int):
+    def __init__(self, geometry: Geometry, recorder: Recorder, base: int, ring_words: int, step_words: int):
         self.geometry = geometry
         self.config = geometry.config
         self.recorder = recorder
@@ -43,6 +41,8 @@ class LinearScheduler:
         self.label = ""
         self._base = base
         self._ring_words = ring_words
+        self._chunk_words = min(_CHUNK_WORDS, ring_words // 4)
+        self._step_words = min(step_words, geometry.config.half_words)
         self._half = 0
 
     def next_half(self) -> int:
@@ -101,7 +101,7 @@ class LinearScheduler:
         if whole:
             yield Step(0, g.tiles(words), 0, words, self.next_half())
             return
-        most = max(1, min(_STEP_WORDS, self.config.half_words) // m // g.tile_step) * g.tile_step
+        most = max(1, self._step_words // m // g.tile_step) * g.tile_step
         unit_words = ceil_div(g.tile_step * self.config.cols, self.config.rows)
         cost = g.groups(unit_words) * parameter_words + (m * unit_words if staged else 0)
         most = min(most, max(1, self._ring_words // 4 // cost) * g.tile_step)
@@ -123,7 +123,7 @@ class LinearScheduler:
         """Multiply ``m`` rows of ``a`` with the weights of ``step``; the last ``late_words`` words of its
         rows are used as late as possible by the first tile, since they may still be in the making."""
         weight = self.weight(name)
-        chunk = max(1, min(_CHUNK_WORDS, self._ring_words // 4) // weight.tile_words)
+        chunk = max(1, self._chunk_words // weight.tile_words)
         tile = step.tile
         while tile < step.tile + step.tiles:
             accumulator = step.accumulator + (tile - step.tile) * m
@@ -183,9 +183,8 @@ class LinearScheduler:
         channels = min(config.cols, limit, config.row_entries // 8)
         channels = 1 << channels.bit_length() - 1
         if channels == config.cols and weight.pieces == 1:
-            most = min(_CHUNK_WORDS, self._ring_words // 4) // weight.tile_words
-            step_words = min(_STEP_WORDS, config.half_words)
-            most = min(most, step_words // (config.cols * total), config.row_entries // 8 // config.cols)
+            most = self._chunk_words // weight.tile_words
+            most = min(most, self._step_words // (config.cols * total), config.row_entries // 8 // config.cols)
             channels *= max(1, most)
         tiles = min(total, max(1, config.half_words // channels // g.tile_step) * g.tile_step)
         height = weight.tiles * config.cols

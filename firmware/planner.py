@@ -10,11 +10,14 @@ from .geometry import CompileError, Geometry, ceil_div
 from .layout import LayerImage, ModelImage
 from .memory import Phase, Region, pack
 
-__all__ = ["Choice", "Group", "Plan", "Sentence", "group_sentences", "plans"]
+__all__ = ["STEP_WORDS", "Choice", "Group", "Plan", "Sentence", "group_sentences", "plans"]
 
 #: Cycles of the vector engine's start-ups and drains in an attention unit, and what a unit costs on top.
 _SOFTMAX_OVERHEAD = 130
 _UNIT_OVERHEAD = 20
+#: Accumulator words of a step, where the scheduler is free to choose: in long ones the start-up of an instruction does
+#: not matter, of short ones more of the epilogue hides under the next step.
+STEP_WORDS = (1024, 128)
 _TENSORS = ("stream", "query", "key", "value")
 
 
@@ -86,8 +89,8 @@ class Choice:
 
 @dataclass(eq=False)
 class Plan:
-    """A choice for one group, the map of the scratchpad that follows from it, and its rough cost in
-    cycles."""
+    """A choice for one group, the map of the scratchpad that follows from it, and its cost in cycles of a layer: rough,
+    or by the cycle model. A step has up to ``step_words`` accumulator words."""
 
     group: Group
     choice: Choice
@@ -95,13 +98,14 @@ class Plan:
     regions: dict[str, list[Region]]
     ring_start: int = 0
     ring_words: int = 0
+    step_words: int = STEP_WORDS[0]
 
     def describe(self) -> str:
         """For people: the decisions and the map of the scratchpad."""
         lines = [
             f"{len(self.group.sentences)} sentences, {self.group.tokens} tokens; "
             f"blocks of {self.choice.block} rows, panels of {self.choice.panel}, "
-            f"attention units of {self.choice.unit}; "
+            f"attention units of {self.choice.unit}, steps of up to {self.step_words} words; "
             f"resident: {', '.join(sorted(self.choice.resident)) or 'nothing'}"
         ]
         for regions in self.regions.values():
@@ -290,8 +294,8 @@ def _slowdown(choice: Choice, ring: int, useful: int, plenty: int) -> float:
     return factor if choice.slots > 1 else factor * 1.02
 
 
-def plans(image: ModelImage, group: Group) -> Iterator[Plan]:
-    """Plans for ``group``, the most promising first.
+def plans(image: ModelImage, group: Group, choice: Choice | None = None) -> Iterator[Plan]:
+    """Plans for ``group``, the most promising first; only that of ``choice``, if given.
 
     Raises
     ------
@@ -300,7 +304,8 @@ def plans(image: ModelImage, group: Group) -> Iterator[Plan]:
     """
     g, config, layer = image.geometry, image.geometry.config, image.layers[0]
     ranked = sorted(
-        ((_cost(g, group, layer, choice), index, choice) for index, choice in enumerate(_choices(g, group))),
+        ((_cost(g, group, layer, choice), index, choice)
+         for index, choice in enumerate(_choices(g, group) if choice is None else [choice])),
         key=lambda item: item[:2],
     )
     least, useful, plenty = _ring_needs(g, layer)

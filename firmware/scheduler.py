@@ -56,7 +56,7 @@ class GroupScheduler:
         self._group = plan.group
         self._recorder = recorder
         self._homes = homes
-        self._linear = LinearScheduler(self._g, recorder, homes.base, plan.ring_words)
+        self._linear = LinearScheduler(self._g, recorder, homes.base, plan.ring_words, plan.step_words)
         self._layer = 0
         self._blocks = [
             (first, min(first + plan.choice.block, self._group.tokens))

@@ -197,8 +197,8 @@ def test_damaged_files_are_refused(encoder: QuantisedEncoder, tmp_path: Path):
     rewrite(path, lambda metadata: metadata.update(heads="4"))
     assert refusal(load_encoder, path).startswith(f"{str(path)!r} is damaged: its checksum must be ")
     path.write_bytes(whole)
-    rewrite(path, lambda metadata: metadata.update(version="2"))
-    assert refusal(load_encoder, path) == f"a quantised encoder must be of version 1, not 2 ({path})"
+    rewrite(path, lambda metadata: metadata.update(version="1"))
+    assert refusal(load_encoder, path) == f"a quantised encoder must be of version 2, not 1 ({path})"
     path.write_bytes(whole)
     rewrite(path, lambda metadata: metadata.update(format="pt"))
     assert refusal(load_encoder, path) == (

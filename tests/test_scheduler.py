@@ -10,9 +10,10 @@ import pytest
 from celosia.firmware.assembler import disassemble
 from celosia.firmware.compiler import KEEPABLE, compile_program
 from celosia.firmware.driver import Accelerator
-from celosia.firmware.estimate import bound, estimate
+from celosia.firmware.estimate import estimate
 from celosia.firmware.geometry import CompileError
 from celosia.firmware.layout import ModelImage, build_image
+from celosia.firmware.roofline import bound
 from celosia.firmware.synthetic import random_encoder, random_tokens
 from celosia.firmware.transport import FunctionalTransport
 from celosia.hdl.config import AcceleratorConfig
