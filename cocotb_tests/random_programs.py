@@ -227,8 +227,13 @@ class RandomProgram:
             fields["destination"], fields["destination_stride"] = self._place(row_words, m)
         if function is Function.RESIDUAL:
             fields["residual"], fields["residual_stride"] = self._place(row_words, m)
-            scalar = kernels.mean_scalar(groups * config.lanes)
+            # Now and then a row comes in two or three instructions.
+            columns = groups * config.lanes * random.choice([1, 1, 2, 3])
+            scalar = kernels.mean_scalar(columns)
             fields |= {"multiplier": scalar.multiplier, "shift": scalar.shift}
+            for part in range(columns // (groups * config.lanes) - 1):
+                self._add(Opcode.VECTOR, function, **{**fields, "continues": int(part > 0), "unfinished": 1})
+                fields["continues"] = 1
         if function is Function.EXPONENTIAL:
             fields |= {"multiplier": random.randrange(1 << 16), "shift": random.choice([1, 47, *range(10, 24)])}
         if function in _LEAVES:

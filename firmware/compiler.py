@@ -347,6 +347,8 @@ def _compared(image: ModelImage, lengths: tuple[int, ...]) -> list[tuple[Choice,
             cycles = estimate(geometry.config, program.instructions, program.edges).cycles
             found.append((plan.choice, step_words, cycles))
             instructions += len(program.instructions)
+            if instructions > _MOST_COMPARED:
+                break
         if len(found) >= _CANDIDATES or instructions > _MOST_COMPARED:
             break
     # The model does not tell small differences apart: the rough order decides between those.

@@ -33,13 +33,6 @@ _SIGNAL = 4
 _VECTOR_LATENCY = 24
 #: Cycles from the first beat of a group to that of the next, besides those in which its parameters are read.
 _PARAMETER_LATENCY = 28
-#: Pairs of functions between which the vector engine drains.
-_DRAINS = {
-    (Function.ROW_MAXIMUM, Function.EXPONENTIAL),
-    (Function.EXPONENTIAL, Function.ATTENTION_OUTPUT),
-    (Function.RESIDUAL, Function.LAYER_NORM),
-    (Function.LOAD_ROWS, Function.ROW_REQUANTISE),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +119,7 @@ class _Model:
             group = max(f["m"], self._parameter_words(function) + _PARAMETER_LATENCY)
             work = (f["groups"] - 1) * group + f["m"]
             start = max(start, self.left[Engine.MATMUL][half])
-        if (self.last_function, function) in _DRAINS:
+        if TRAITS[function].drains or self.last_function is Function.RESIDUAL:
             start = max(start, self.last_finished + 4)
         end = start + 2 + work
         finished = end + _VECTOR_LATENCY

@@ -163,8 +163,10 @@ class _Builder:
         unit = max(1, config.bus_bytes // (config.rows * config.cols))
         row_words = ceil_div(k_words, unit) * unit
         limit = max(config.scratchpad_words // 24 // config.cols, 1)
-        pieces = ceil_div(row_words, max(unit, limit))
-        piece_words = ceil_div(ceil_div(row_words, pieces), unit) * unit
+        # Several pieces begin where activations do that are loaded in the same pieces: at a whole beat of a row.
+        beat = max(unit, config.bus_bytes // config.rows)
+        pieces = ceil_div(row_words, max(beat, limit))
+        piece_words = row_words if pieces == 1 else ceil_div(ceil_div(row_words, pieces), beat) * beat
         tiles = ceil_div(height, config.cols)
         padded = np.zeros((tiles * config.cols, row_words * config.rows), dtype=np.int8)
         padded[rows[:, np.newaxis], columns] = values

@@ -7,6 +7,7 @@ from ..hdl.isa import ROW_RECORD, Function
 from .geometry import Geometry, ceil_div
 from .layout import LayerImage, WeightImage
 from .recorder import Recorder, View
+from .tensors import Pieces
 
 __all__ = ["LinearScheduler", "Step"]
 
@@ -113,13 +114,26 @@ class LinearScheduler:
             end = min(words, (tile + tiles) * self.config.cols // self.config.rows)
             yield Step(tile, tiles, word, end - word, self.next_half())
 
+    def parts(self, step: Step, m: int, records: int) -> Iterator[Step]:
+        """``step`` in parts whose parameters, ``records`` of each column, the ring has room for beside weights."""
+        g = self.geometry
+        unit_words = ceil_div(g.tile_step * self.config.cols, self.config.rows)
+        unit = g.groups(unit_words) * records * self.config.parameter_words
+        most = max(1, self._ring_words // 3 // unit) * g.tile_step
+        most = ceil_div(ceil_div(step.tiles, ceil_div(step.tiles, most)), g.tile_step) * g.tile_step
+        for tile in range(0, step.tiles, most):
+            tiles = min(most, step.tiles - tile)
+            word = tile * self.config.cols // self.config.rows
+            end = min(step.words, (tile + tiles) * self.config.cols // self.config.rows)
+            yield Step(step.tile + tile, tiles, step.word + word, end - word, step.accumulator + tile * m)
+
     def row_limit(self, staged: bool) -> int:
         """Most rows that a step can have; ``staged`` as for :meth:`steps`."""
         limit = min(self.config.half_words // self.geometry.tile_step, self.config.row_entries)
         unit_words = ceil_div(self.geometry.tile_step * self.config.cols, self.config.rows)
         return max(1, min(limit, self._ring_words // 3 // unit_words)) if staged else limit
 
-    def product(self, name: str, a: View, m: int, step: Step, late_words: int = 0) -> None:
+    def product(self, name: str, a: View | Pieces, m: int, step: Step, late_words: int = 0) -> None:
         """Multiply ``m`` rows of ``a`` with the weights of ``step``; the last ``late_words`` words of its
         rows are used as late as possible by the first tile, since they may still be in the making."""
         weight = self.weight(name)
@@ -143,6 +157,7 @@ class LinearScheduler:
                     )
                 tile += 1
                 continue
+            assert isinstance(a, View)
             tiles = min(chunk, step.tile + step.tiles - tile)
             early = weight.k_words - late_words
             if late_words and tile == step.tile and early > 0:
@@ -167,7 +182,7 @@ class LinearScheduler:
     def transposed(
         self,
         name: str,
-        x: View,
+        x: View | Pieces,
         tokens: int,
         write: Callable[[int, int, int, int, int, int], None],
     ) -> Iterator[Callable[[], None]]:

@@ -69,8 +69,9 @@ class Choice:
 
     ``resident`` tensors stay in the scratchpad. Rows: ``block`` through LayerNorm and FFN at a time,
     ``panel`` through the projections (when the stream is spilled), ``unit`` of a sentence through attention.
-    ``slots`` of a spilled tensor take turns; spilled keys come in pieces of ``key_tiles`` tiles, spilled
-    values in pieces of ``value_words`` words.
+    ``apart``: LayerNorm is done in a pass of its own, which computes the sums of its rows again. ``split``: panels
+    come in pieces of the reduction. ``slots`` of a spilled tensor take turns; spilled keys come in pieces of
+    ``key_tiles`` tiles, spilled values in pieces of ``value_words`` words.
     """
 
     resident: frozenset[str]
@@ -80,6 +81,8 @@ class Choice:
     slots: int = 2
     key_tiles: int = 1
     value_words: int = 1
+    apart: bool = False
+    split: bool = False
 
     @property
     def overlap(self) -> bool:
@@ -106,6 +109,7 @@ class Plan:
             f"{len(self.group.sentences)} sentences, {self.group.tokens} tokens; "
             f"blocks of {self.choice.block} rows, panels of {self.choice.panel}, "
             f"attention units of {self.choice.unit}, steps of up to {self.step_words} words; "
+            f"LayerNorm {'apart' if self.choice.apart else 'fused'}; "
             f"resident: {', '.join(sorted(self.choice.resident)) or 'nothing'}"
         ]
         for regions in self.regions.values():
@@ -141,10 +145,11 @@ def unit_limit(geometry: Geometry, group: Group) -> int:
     return min(config.half_words // tiles, config.row_entries * 3 // 8, longest)
 
 
-def block_limit(geometry: Geometry, group: Group) -> int:
-    """Most rows of a LayerNorm block: all of its columns lie in an accumulator half."""
+def block_limit(geometry: Geometry, group: Group, apart: bool) -> int:
+    """Most rows of a LayerNorm block: all of its columns lie in an accumulator half, or, ``apart``, a few."""
     config = geometry.config
-    return min(config.half_words // geometry.tiles(geometry.hidden_words), config.row_entries, group.tokens)
+    tiles = geometry.tile_step if apart else geometry.tiles(geometry.hidden_words)
+    return min(config.half_words // tiles, config.row_entries, group.tokens)
 
 
 def _splits(total: int, limit: int) -> Iterator[int]:
@@ -166,10 +171,16 @@ def _ring_needs(geometry: Geometry, layer: LayerImage) -> tuple[int, int, int]:
     groups = geometry.groups(geometry.hidden_words)
     residual, norm = 2 * groups * config.parameter_words, groups * config.parameter_words
     step = 2 * config.parameter_words * geometry.tile_step * config.cols // config.lanes
-    return max(residual, piece, step), max(residual, step) + 2 * piece, residual + norm + 4 * piece
+    return max(piece, step), max(residual, step) + 2 * piece, residual + norm + 4 * piece
 
 
-def _regions(geometry: Geometry, group: Group, choice: Choice) -> dict[str, list[Region]]:
+def _panel_piece(layer: LayerImage) -> int:
+    """Words of a panel's piece: those of the weights that it meets."""
+    words, = {layer.weights[name].piece_words for name in ("query", "key", "value")}
+    return words
+
+
+def _regions(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -> dict[str, list[Region]]:
     """What the scratchpad has to hold besides the ring."""
     g, cols, tokens = geometry, geometry.config.cols, group.tokens
     block, panel, unit, slots = choice.block, choice.panel, choice.unit, choice.slots
@@ -187,9 +198,8 @@ def _regions(geometry: Geometry, group: Group, choice: Choice) -> dict[str, list
         add("stream", max(tokens, g.tiles(token_words) * cols) * g.hidden_words, Phase.ALL)
     else:
         rows = max(panel, g.tiles(g.words(panel)) * cols)
-        add(
-            "panel", rows * g.hidden_words, Phase.PROJECT | Phase.OVERLAP, min(slots, ceil_div(tokens, panel))
-        )
+        width = _panel_piece(layer) if choice.split else g.hidden_words
+        add("panel", rows * width, Phase.PROJECT | Phase.OVERLAP, min(slots, ceil_div(tokens, panel)))
         # Two even when memory is short: the output projection of a block comes before the FFN of the one
         # before.
         add("block", block * g.hidden_words, Phase.TRANSFORM, min(2, ceil_div(tokens, block)))
@@ -227,7 +237,7 @@ def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -
     blocks, block_rows = passes(block)
     panels, panel_rows = passes(tokens if "stream" in resident else panel)
     project = words["query"] + words["key"] + words["value"]
-    transform = words["output"] + words["ffn_in"] + words["ffn_out"]
+    transform = (words["output"] + words["ffn_out"]) * (1 + choice.apart) + words["ffn_in"]
     array = (panel_rows * project + block_rows * transform) / cols
     moved = panels * project + blocks * transform
     for s in group.sentences:
@@ -242,7 +252,8 @@ def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -
             again = units if choice.value_words < s.window_words else g.heads
             moved += again * s.window_words * g.tiles(g.head_words) * cols
     if "stream" not in resident:
-        moved += 3 * tokens * g.hidden_words
+        # Pieces are loaded again for each tile.
+        moved += 3 * tokens * g.hidden_words * (g.tiles(g.hidden_words) if choice.split else 1)
     if "query" not in resident:
         moved += 4 * tokens * g.context_words
     moved += sum(tokens * g.context_words for name in ("key", "value") if name not in resident)
@@ -252,21 +263,19 @@ def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -
     return max(array + exposed, bus) + 0.1 * min(array, bus) + 1e-3 * (blocks + panels)
 
 
-def _choices(geometry: Geometry, group: Group) -> Iterator[Choice]:
+def _choices(geometry: Geometry, group: Group, layer: LayerImage) -> Iterator[Choice]:
     g, config = geometry, geometry.config
-    most_rows, most_unit = block_limit(g, group), unit_limit(g, group)
-    if most_rows < 1:
-        raise CompileError(
-            f"a row of {g.hidden} columns must fit {config.half_words} accumulator words of "
-            f"{config.cols} columns"
-        )
+    most_unit = unit_limit(g, group)
     longest = max(s.length for s in group.sentences)
     if most_unit < 1:
         raise CompileError(
             f"the scores of {longest} tokens must fit {config.half_words} accumulator words of "
             f"{config.cols} columns"
         )
-    blocks = list(_splits(group.tokens, most_rows))
+    fused, apart = (block_limit(g, group, apart) for apart in (False, True))
+    blocks = [(rows, False) for rows in _splits(group.tokens, fused)] if fused else []
+    if fused < group.tokens:
+        blocks += [(rows, True) for rows in _splits(group.tokens, apart) if rows > fused]
     step = max(g.beat_bytes, config.cols)
     panels = sorted(
         {min(group.tokens, ceil_div(p, step) * step) for p in _splits(group.tokens, group.tokens)}
@@ -283,8 +292,10 @@ def _choices(geometry: Geometry, group: Group) -> Iterator[Choice]:
                 continue
             some_panels = [group.tokens] if "stream" in resident else panels
             for slots in (2, 1) if small or (on_chip and size < len(_TENSORS)) else (2,):
-                for block, panel, unit in product(blocks, some_panels, units):
-                    yield Choice(resident, block, panel, unit, slots, *pieces)
+                in_pieces = "stream" not in resident and layer.weights["query"].pieces > 1
+                for (block, is_apart), panel, unit in product(blocks, some_panels, units):
+                    for split in (False, True) if in_pieces else (False,):
+                        yield Choice(resident, block, panel, unit, slots, *pieces, is_apart, split)
 
 
 def _slowdown(choice: Choice, ring: int, useful: int, plenty: int) -> float:
@@ -300,12 +311,12 @@ def plans(image: ModelImage, group: Group, choice: Choice | None = None) -> Iter
     Raises
     ------
     CompileError
-        When a row of the model does not fit the accumulators.
+        When the scores of a row do not fit the accumulators.
     """
     g, config, layer = image.geometry, image.geometry.config, image.layers[0]
     ranked = sorted(
         ((_cost(g, group, layer, choice), index, choice)
-         for index, choice in enumerate(_choices(g, group) if choice is None else [choice])),
+         for index, choice in enumerate(_choices(g, group, layer) if choice is None else [choice])),
         key=lambda item: item[:2],
     )
     least, useful, plenty = _ring_needs(g, layer)
@@ -315,7 +326,7 @@ def plans(image: ModelImage, group: Group, choice: Choice | None = None) -> Iter
             yield heappop(waiting)[2]
         if group.mask_words + choice.block * g.ffn_words + least > config.scratchpad_words:
             continue
-        regions = _regions(g, group, choice)
+        regions = _regions(g, group, layer, choice)
         used = pack([region for several in regions.values() for region in several])
         streamed = 0
         if choice.slots == 1:

@@ -53,6 +53,10 @@ class View:
     offset: int
     stride: int
 
+    def from_row(self, row: int) -> "View":
+        """The rows from ``row`` on."""
+        return self.at(row)
+
     def at(self, row: int, word: int = 0) -> "View":
         """The view from ``row`` and ``word`` on."""
         return View(self.base, self.offset + row * self.stride + word, self.stride)
@@ -239,6 +243,8 @@ class Recorder:
         multiplier: int = 0,
         shift: int = 0,
         accumulator_stride: int = 0,
+        continues: bool = False,
+        unfinished: bool = False,
         comment: str = "",
     ) -> None:
         """Record a VECTOR instruction."""
@@ -254,6 +260,8 @@ class Recorder:
                     "groups": groups,
                     "multiplier": multiplier,
                     "shift": shift,
+                    "continues": int(continues),
+                    "unfinished": int(unfinished),
                 },
                 function,
                 comment,

@@ -13,10 +13,10 @@ from itertools import pairwise
 from ..hdl.isa import Function
 from .attention import AttentionScheduler, AttentionTensors
 from .layout import ModelImage
-from .linear import LinearScheduler
+from .linear import LinearScheduler, Step
 from .planner import Plan
 from .recorder import DramArray, Recorder, View
-from .tensors import Tensor
+from .tensors import Pieces, Tensor
 
 __all__ = ["GroupScheduler", "Homes"]
 
@@ -135,7 +135,8 @@ class GroupScheduler:
         stream = self._tensor("stream", g.hidden_words, "stream", "panel", home, self._group.row)
         for first in range(0, tokens, self._plan.choice.panel):
             end = min(first + self._plan.choice.panel, tokens)
-            panel = stream.read(first, end, 0, g.hidden_words)
+            panel = (Pieces(stream, first, end, linear.weight("query").piece_words) if self._plan.choice.split else
+                     stream.read(first, end, 0, g.hidden_words))
             cuts = {first, end, *(cut for block in self._blocks[:1] for cut in block if first < cut < end)}
             self._linear_layer("query", panel, first, sorted(cuts), query)
             self._linear_layer("key", panel, first, [first, end], key)
@@ -171,7 +172,7 @@ class GroupScheduler:
         if not self._plan.choice.overlap:
             attention.begin()
 
-    def _linear_layer(self, name: str, panel: View, base: int, cuts: list[int], result: Tensor) -> None:
+    def _linear_layer(self, name: str, panel: View | Pieces, base: int, cuts: list[int], result: Tensor) -> None:
         """Requantised products of the rows of ``panel`` (its row 0 is row ``base``), cut at ``cuts``."""
         g, linear = self._g, self._linear
         weight, words, limit = linear.weight(name), g.context_words, linear.row_limit(result.region is None)
@@ -181,7 +182,7 @@ class GroupScheduler:
             for step in linear.steps(
                 weight, m, words, False, g.config.parameter_words, result.region is None
             ):
-                linear.product(name, panel.at(first - base), m, step)
+                linear.product(name, panel.from_row(first - base), m, step)
                 target = result.target(first, end, step.word, step.words)
                 self._recorder.vector(
                     Function.REQUANTISE,
@@ -238,33 +239,56 @@ class GroupScheduler:
         self._keep("stream", rows, first, end, g.hidden_words, self._layer + 1)
 
     def _normalised(self, name: str, norm: str, a: View, rows: View, first: int, end: int, late: int) -> None:
-        """LayerNorm(rows + a . W^T) in place of ``rows``."""
+        """LayerNorm(rows + a . W^T) in place of ``rows``.
+
+        Where a row's sums stay in the accumulators until its statistics are known, they are computed once (fused);
+        else a first pass finds the statistics, and a second one computes the sums again and normalises them."""
         g, linear, m = self._g, self._linear, end - first
-        words = g.hidden_words
-        groups, mean = g.groups(words), self._image.mean
-        label = f"layer {self._layer}"
-        (step,) = linear.steps(linear.weight(name), m, words, True, 0, False)
-        linear.product(name, a, m, step, late)
-        self._recorder.vector(
-            Function.RESIDUAL,
-            step.accumulator,
-            m,
-            groups,
-            parameters=linear.parameters(name, 0, words),
-            residual=rows,
-            multiplier=mean.multiplier,
-            shift=mean.shift,
-            comment=f"{label} {name} rows {first} to {end - 1}",
-        )
-        self._recorder.vector(
-            Function.LAYER_NORM,
-            step.accumulator,
-            m,
-            groups,
-            parameters=linear.parameters(norm, 0, words),
-            destination=rows,
-            comment=f"{label} {norm} rows {first} to {end - 1}",
-        )
+        words, apart = g.hidden_words, self._plan.choice.apart
+        rest = f"rows {first} to {end - 1}"
+
+        def steps() -> list[Step]:
+            return list(linear.steps(linear.weight(name), m, words, not apart, 3 * g.config.parameter_words, False))
+
+        def residual(part: Step, final: bool) -> None:
+            mean = self._image.mean
+            self._recorder.vector(
+                Function.RESIDUAL,
+                part.accumulator,
+                m,
+                g.groups(part.words),
+                parameters=linear.parameters(name, part.word, part.words),
+                residual=rows.at(0, part.word),
+                multiplier=mean.multiplier,
+                shift=mean.shift,
+                continues=part.word > 0,
+                unfinished=not final or part.word + part.words < words,
+                comment=f"layer {self._layer} {name} {rest}",
+            )
+
+        def normalise(step: Step) -> None:
+            for part in linear.parts(step, m, 1):
+                self._recorder.vector(
+                    Function.LAYER_NORM,
+                    part.accumulator,
+                    m,
+                    g.groups(part.words),
+                    parameters=linear.parameters(norm, part.word, part.words),
+                    destination=rows.at(0, part.word),
+                    comment=f"layer {self._layer} {norm} {rest}",
+                )
+
+        for step in steps():
+            linear.product(name, a, m, step, late if step.tile == 0 else 0)
+            for part in linear.parts(step, m, 2):
+                residual(part, final=True)
+            if not apart:
+                normalise(step)
+        for step in steps() if apart else []:
+            linear.product(name, a, m, step)
+            for part in linear.parts(step, m, 2):
+                residual(part, final=False)
+            normalise(step)
 
     def _keep(self, name: str, view: View, first: int, end: int, words: int, layer: int = -1) -> None:
         """Store the rows when the tensor has a home."""

@@ -1,12 +1,12 @@
 """A tensor of a layer, wherever it lies: in the scratchpad, or in DRAM and block by block in the
 scratchpad."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .memory import Region
 from .recorder import DramArray, Recorder, View
 
-__all__ = ["Tensor"]
+__all__ = ["Pieces", "Tensor"]
 
 
 @dataclass(eq=False)
@@ -59,3 +59,25 @@ class Tensor:
         if self.home is not None:
             rows = (self.base_row + first, self.base_row + end)
             self.recorder.store(view, self.home, rows, word, words, f"{self.name} rows {first} to {end - 1}")
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Rows ``first`` to ``end`` - 1 of a tensor that come in pieces of ``piece_words`` words, each loaded when it is
+    used; ``row`` is the row in them that counts as row 0."""
+
+    tensor: Tensor
+    first: int
+    end: int
+    piece_words: int
+    row: int = 0
+
+    def from_row(self, row: int) -> "Pieces":
+        """The rows from ``row`` on."""
+        return replace(self, row=self.row + row)
+
+    def at(self, row: int, word: int = 0) -> View:
+        """The piece that starts with ``word``, from ``row`` on."""
+        assert word % self.piece_words == 0
+        words = min(self.piece_words, self.tensor.words - word)
+        return self.tensor.read(self.first, self.end, word, words).at(self.row + row)

@@ -201,7 +201,7 @@ class BeatIssuer(wiring.Component):
     issue : out
         ``beat`` is issued in this cycle.
     function, first_of_group, in_first_group, in_last_group, last : out
-        Of the beat's instruction, and where in it the beat lies.
+        Of the beat's instruction, and where in it the beat lies; in the first and last group of the whole row.
     busy : out
         An instruction is held, started or not.
     conflict : out
@@ -306,7 +306,7 @@ class BeatIssuer(wiring.Component):
             new.beat.part.eq(part), new.beat.row.eq(index), new.residual.eq(residual),
             new.reads_residual.eq(reads_residual), new.function.eq(instruction.function),
             new.first_of_group.eq(first_of_group), new.in_first_group.eq(in_first_group),
-            new.in_last_group.eq(last_group), new.last.eq(last_row & last_group),
+            new.in_last_group.eq(last_group & ~instruction.unfinished), new.last.eq(last_row & last_group),
         ]
         with m.If((spacing != 0) & ~beats.output.valid):
             m.d.sync += spacing.eq(spacing - 1)
@@ -344,7 +344,7 @@ class BeatIssuer(wiring.Component):
         with m.If(self.following.valid & self.following.ready):
             m.d.sync += [
                 active.eq(1), started.eq(0), instruction.eq(payload), first_of_group.eq(1),
-                in_first_group.eq(1), row.eq(payload.m - 1), group.eq(payload.groups - 1),
+                in_first_group.eq(~payload.continues), row.eq(payload.m - 1), group.eq(payload.groups - 1),
                 last_row.eq(payload.m == 1), one_row.eq(payload.m == 1), last_group.eq(payload.groups == 1),
                 group_spacing.eq(Mux(payload.m < GROUP_SPACING, GROUP_SPACING - payload.m, 0)),
                 index.eq(payload.row), part.eq(0), slice_.eq(0),

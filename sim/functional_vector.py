@@ -71,6 +71,8 @@ class VectorUnit:
         self._config = config
         self._memories = memories
         self._table = _RowTable(config.row_entries)
+        # Of the rows of an unfinished RESIDUAL: sum, sum of squares, columns; no columns where there is none.
+        self._sums = np.zeros((3, config.row_entries), np.int64)
 
     def execute(self, function: Function, f: dict[str, int]) -> None:
         """Execute ``function`` with the fields ``f``; raises RuleError."""
@@ -95,8 +97,10 @@ class VectorUnit:
                 first, second = self._parameters(function, f)
                 self._write(f, kernels.gelu(acc, first, second))
             case Function.ROW_MAXIMUM:
+                self._sums[:, rows] = 0  # the sums and maxima of all functions have the same place
                 table.write(rows, _RowKind.MAXIMUM, kernels.row_maximum(acc, self._mask(f)))
             case Function.EXPONENTIAL:
+                self._sums[:, rows] = 0
                 top = table.read(rows, _RowKind.MAXIMUM)[0]
                 e, total = kernels.softmax_numerators(acc, self._mask(f), self._scalar(f), top)
                 if total.max() >= 2**20:
@@ -121,16 +125,26 @@ class VectorUnit:
     def _residual(self, f: dict[str, int], acc: NDArray[np.int32], rows: slice) -> None:
         config, memories = self._config, self._memories
         width = acc.shape[1]
-        if width > config.max_n:
-            raise RuleError(f"groups * lanes must be at most max_n = {config.max_n}, not {width}")
+        if not f.get("continues"):
+            self._sums[:, rows] = 0
+        elif not self._sums[2, rows].all():
+            raise RuleError("a RESIDUAL that continues must follow an unfinished one of the same rows")
+        columns = width + int(self._sums[2, rows].max())
+        if columns > config.max_n:
+            raise RuleError(f"groups * lanes must be at most max_n = {config.max_n}, not {columns}")
         first, second = self._parameters(Function.RESIDUAL, f)
         words = memories.area(Space.SCRATCHPAD, "residual", f["residual"], f["m"], f["residual_stride"],
                               -(-width // config.word_bytes), write=False)
         x = memories.scratchpad[words].reshape(f["m"], -1)[:, :width].view(np.int8)
         scalar = self._scalar(f)
         h = kernels.residual(acc, first, x, second)
-        mean, multiplier, shift = kernels.layer_norm_statistics(h, scalar)
-        self._table.write(rows, _RowKind.STATISTICS, multiplier, shift, mean)
+        wide = h.astype(np.int64)
+        self._sums[:, rows] += wide.sum(axis=1), (wide * wide).sum(axis=1), np.full(f["m"], width)
+        if not f.get("unfinished"):
+            total, squares, _ = self._sums[:, rows]
+            mean, multiplier, shift = kernels.statistics_of_sums(total, squares, scalar)
+            self._table.write(rows, _RowKind.STATISTICS, multiplier, shift, mean)
+            self._sums[:, rows] = 0
 
         places = self._accumulator_words(f, write=True)
         tiles = memories.accumulators[places].swapaxes(0, 1).reshape(f["m"], -1)

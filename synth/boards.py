@@ -252,8 +252,7 @@ def build_board(
         Ulx3s(config, options), _NAME,
         script_after_read=_HIDE_ALIASES,
         synth_opts=[*_SYNTHESIS],
-        nextpnr_opts=[*_ROUTING, "--timing-allow-fail", "--report", "timing.json", "--log", "routing.log",
-                      "--seed", str(options.seed)])
+        nextpnr_opts=[*_ROUTING, "--timing-allow-fail", "--report", "timing.json", "--seed", str(options.seed)])
     plan.extract(folder)
     tell("synthesising, placing and routing (many minutes)")
     log = folder / "build.log"

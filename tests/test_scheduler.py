@@ -19,6 +19,8 @@ from celosia.firmware.transport import FunctionalTransport
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.isa import Opcode
 from celosia.sim.golden.encoder import run_encoder
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 SMALL = {"scratchpad_kib": 16, "accumulator_kib": 16}
 CONFIGS = {
@@ -48,7 +50,7 @@ def check(
     rng = np.random.default_rng(len(lengths))
     inputs = [random_tokens(rng, length, shape[0]) for length in lengths]
     masks = [rng.random(length) < 0.7 if i % 2 else None for i, length in enumerate(lengths)]
-    accelerator = Accelerator(FunctionalTransport(config, 1 << 22, check_races=True, seed=1), config)
+    accelerator = Accelerator(FunctionalTransport(config, 1 << 25, check_races=True, seed=1), config)
     accelerator.load(encoder)
     result = accelerator.run(inputs, masks, keep=KEEPABLE)
     for x, mask, output, tensors in zip(inputs, masks, result.outputs, result.tensors, strict=True):
@@ -97,6 +99,48 @@ def test_a_real_layer() -> None:
 
 def test_a_real_layer_in_small_memories() -> None:
     check(AcceleratorConfig(scratchpad_kib=32, accumulator_kib=16), MINILM, [20])
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (CONFIGS["16x16-16KiB"], (2112, 64, 4)),  # a row is longer than an accumulator half
+        (CONFIGS["16x16-16KiB"], (1024, 64, 16)),  # a row's parameters are more than the scratchpad
+        (CONFIGS["64x64-16KiB"], (768, 900, 12)),  # 64 rows are more than the scratchpad
+        (CONFIGS["4x64-16KiB"], (200, 1000, 5)),
+    ],
+)
+def test_rows_that_memories_cannot_hold(config: AcceleratorConfig, shape: tuple[int, int, int]) -> None:
+    check(config, shape, [3])
+
+
+def powers(low: int, high: int) -> st.SearchStrategy[int]:
+    return st.integers(low.bit_length() - 1, high.bit_length() - 1).map(lambda exponent: 1 << exponent)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> AcceleratorConfig:
+    """Any proportions, small memories."""
+    rows, cols = draw(powers(4, 64)), draw(powers(4, 64))
+    return AcceleratorConfig(
+        rows=rows, cols=cols, lanes=draw(powers(4, min(rows, cols))), bus_bits=draw(powers(64, 256)),
+        scratchpad_kib=draw(powers(16, 64)), scratchpad_banks=draw(powers(2, 16)),
+        accumulator_kib=draw(powers(16, 64)), row_entries=draw(powers(64, 512)), queue_depth=draw(powers(2, 64)))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    config=configs(),
+    heads=st.integers(1, 6),
+    head=st.integers(1, 40),
+    ffn=st.integers(1, 300),
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=3),
+    layers=st.integers(1, 2),
+)
+def test_any_encoder_on_any_configuration(
+    config: AcceleratorConfig, heads: int, head: int, ffn: int, lengths: list[int], layers: int
+) -> None:
+    check(config, (heads * head, ffn, heads), lengths, layers)
 
 
 def test_a_fully_masked_sentence() -> None:
@@ -181,20 +225,6 @@ def test_addresses_follow_the_base() -> None:
             [3],
             (),
             "the longest reduction must be at most max_k = 64, not 112",
-        ),
-        (
-            AcceleratorConfig(**SMALL),
-            (2112, 64, 4),
-            [3],
-            (),
-            "a row of 2112 columns must fit 128 accumulator words of 16 columns",
-        ),
-        (
-            AcceleratorConfig(**SMALL),
-            (1024, 64, 16),
-            [3],
-            (),
-            "one row of 1024 and 64 columns with its parameters must fit the scratchpad of 16 KiB",
         ),
     ],
 )

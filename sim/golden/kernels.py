@@ -189,7 +189,11 @@ def residual(acc: ArrayLike, first: FirstParameters, x8: ArrayLike, second: Seco
 def layer_norm_statistics(h: ArrayLike, scalar: ScalarParameters) -> tuple[Int64, Int64, Int64]:
     """Mean, and (m, s) of 1 / sqrt(V), of each row of h (16 bits [M, N]); ``scalar`` is 256 / N."""
     h = _wide(h)
-    s1, s2 = h.sum(axis=1), (h * h).sum(axis=1)
+    return statistics_of_sums(h.sum(axis=1), (h * h).sum(axis=1), scalar)
+
+
+def statistics_of_sums(s1: Int64, s2: Int64, scalar: ScalarParameters) -> tuple[Int64, Int64, Int64]:
+    """:func:`layer_norm_statistics` of rows whose values sum to ``s1``, and their squares to ``s2`` [M]."""
     mean8 = shift_round(s1 * scalar.multiplier, scalar.shift)
     v = np.maximum(s2 - shift_round(mean8 * s1, 8), 64)
     return saturate(shift_round(mean8, 8), 16), *reciprocal_square_root(v)
