@@ -12,6 +12,7 @@ from celosia.session import quantise
 from .fidelity import TARGETS, measure_fidelity
 from .fresh import measure_fresh_clone
 from .generation import measure_generation
+from .layer_norm import measure_layer_norm
 from .layers import measure_equality, measure_roofline, measure_speed
 from .results import Result, save
 
@@ -25,6 +26,7 @@ def fidelity(model, encoder) -> list[Result]:
 
 
 PARTS = {"roofline": measure_roofline, "equality": measure_equality, "speed": measure_speed, "fidelity": fidelity,
+         "layer_norm": measure_layer_norm,
          "generation": lambda model, encoder: measure_generation(),
          "fresh": lambda model, encoder: measure_fresh_clone()}
 

@@ -260,6 +260,7 @@ def compile_program(
     keep: Iterable[str] = ("output",),
     base: int = 0,
     workspace: int | None = None,
+    apart: bool | None = None,
 ) -> Program:
     """Compile a batch.
 
@@ -274,6 +275,8 @@ def compile_program(
         DRAM address of the model's image; a multiple of 64.
     workspace
         DRAM address from which on the program may use memory; behind the image unless given.
+    apart
+        Whether LayerNorm is done in a pass of its own; the cycle model decides unless given.
 
     Raises
     ------
@@ -293,18 +296,19 @@ def compile_program(
             raise CompileError(f"a sentence must have 1 to {config.max_tokens} tokens, not {length}")
     try:
         return _compile_groups(
-            image, keep, base, workspace, group_sentences(geometry, lengths, _GROUP_TOKENS)
+            image, keep, base, workspace, group_sentences(geometry, lengths, _GROUP_TOKENS), apart
         )
     except CompileError:
         # Sentences need more memory together than one by one.
-        return _compile_groups(image, keep, base, workspace, group_sentences(geometry, lengths, 0))
+        return _compile_groups(image, keep, base, workspace, group_sentences(geometry, lengths, 0), apart)
 
 
 def _compile_groups(
-    image: ModelImage, keep: tuple[str, ...], base: int, workspace: int | None, groups: list[Group]
+    image: ModelImage, keep: tuple[str, ...], base: int, workspace: int | None, groups: list[Group],
+    apart: bool | None,
 ) -> Program:
     known: dict[tuple[int, ...], list[tuple[Choice, int, float]]] = {}
-    choices = [_ranked(image, group, known) for group in groups]
+    choices = [_ranked(image, group, apart, known) for group in groups]
     plan_list = [_next(choice, image) for choice in choices]
     while True:
         try:
@@ -314,29 +318,32 @@ def _compile_groups(
 
 
 def _ranked(
-    image: ModelImage, group: Group, known: dict[tuple[int, ...], list[tuple[Choice, int, float]]]
+    image: ModelImage, group: Group, apart: bool | None,
+    known: dict[tuple[int, ...], list[tuple[Choice, int, float]]],
 ) -> Iterator[Plan]:
     """The plans of ``group``: first the most promising ones, in the order of the cycles that the cycle model gives a
     layer by them, then all. ``known`` keeps what was found for sentences of the same lengths."""
     lengths = tuple(s.length for s in group.sentences)
     if lengths not in known:
-        known[lengths] = _compared(image, lengths)
+        known[lengths] = _compared(image, lengths, apart)
     for choice, step_words, cost in known[lengths]:
         plan = next((plan for plan in plans(image, group, choice)), None)
         if plan is not None:
             plan.step_words, plan.cost = step_words, cost
             yield plan
-    yield from plans(image, group)
+    yield from plans(image, group, apart=apart)
 
 
-def _compared(image: ModelImage, lengths: tuple[int, ...]) -> list[tuple[Choice, int, float]]:
+def _compared(
+    image: ModelImage, lengths: tuple[int, ...], apart: bool | None
+) -> list[tuple[Choice, int, float]]:
     """The best plans for one layer of one group of ``lengths``: choice, words of a step, predicted cycles."""
     geometry = replace(image.geometry, layers=1)
     layer = replace(image, geometry=geometry, layers=image.layers[:1])
     group, = group_sentences(geometry, lengths, sum(lengths))
     found: list[tuple[Choice, int, float]] = []
     instructions = 0
-    for plan in plans(layer, group):
+    for plan in plans(layer, group, apart=apart):
         for step_words in STEP_WORDS:
             fresh = next(plans(layer, group, plan.choice))  # scheduling leaves its traces in the regions
             fresh.step_words = step_words

@@ -263,7 +263,7 @@ def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -
     return max(array + exposed, bus) + 0.1 * min(array, bus) + 1e-3 * (blocks + panels)
 
 
-def _choices(geometry: Geometry, group: Group, layer: LayerImage) -> Iterator[Choice]:
+def _choices(geometry: Geometry, group: Group, layer: LayerImage, only_apart: bool | None) -> Iterator[Choice]:
     g, config = geometry, geometry.config
     most_unit = unit_limit(g, group)
     longest = max(s.length for s in group.sentences)
@@ -273,9 +273,11 @@ def _choices(geometry: Geometry, group: Group, layer: LayerImage) -> Iterator[Ch
             f"{config.cols} columns"
         )
     fused, apart = (block_limit(g, group, apart) for apart in (False, True))
-    blocks = [(rows, False) for rows in _splits(group.tokens, fused)] if fused else []
-    if fused < group.tokens:
-        blocks += [(rows, True) for rows in _splits(group.tokens, apart) if rows > fused]
+    blocks: list[tuple[int, bool]] = []
+    if fused and only_apart is not True:
+        blocks += [(rows, False) for rows in _splits(group.tokens, fused)]
+    if only_apart or (only_apart is None and fused < group.tokens):
+        blocks += [(rows, True) for rows in _splits(group.tokens, apart) if only_apart or rows > fused]
     step = max(g.beat_bytes, config.cols)
     panels = sorted(
         {min(group.tokens, ceil_div(p, step) * step) for p in _splits(group.tokens, group.tokens)}
@@ -305,8 +307,11 @@ def _slowdown(choice: Choice, ring: int, useful: int, plenty: int) -> float:
     return factor if choice.slots > 1 else factor * 1.02
 
 
-def plans(image: ModelImage, group: Group, choice: Choice | None = None) -> Iterator[Plan]:
-    """Plans for ``group``, the most promising first; only that of ``choice``, if given.
+def plans(
+    image: ModelImage, group: Group, choice: Choice | None = None, apart: bool | None = None
+) -> Iterator[Plan]:
+    """Plans for ``group``, the most promising first; only that of ``choice``, if given, and only those that are
+    ``apart`` or are not.
 
     Raises
     ------
@@ -316,7 +321,7 @@ def plans(image: ModelImage, group: Group, choice: Choice | None = None) -> Iter
     g, config, layer = image.geometry, image.geometry.config, image.layers[0]
     ranked = sorted(
         ((_cost(g, group, layer, choice), index, choice)
-         for index, choice in enumerate(_choices(g, group, layer) if choice is None else [choice])),
+         for index, choice in enumerate(_choices(g, group, layer, apart) if choice is None else [choice])),
         key=lambda item: item[:2],
     )
     least, useful, plenty = _ring_needs(g, layer)
