@@ -89,7 +89,8 @@ class BurstGenerator(wiring.Component):
         shift = exact_log2(config.bus_bytes)
         address_bits = config.address_bits - shift  # addresses count beats here; one more bit says "beyond"
         transfer = self.transfer.p
-        advance, outside = Signal(), Signal()
+        advance = Signal()
+        outside = Signal()
 
         # Stage 0: the rows.
         active = Signal()
@@ -137,7 +138,8 @@ class BurstGenerator(wiring.Component):
         address = Signal.like(row, reset_less=True)
         chunks = Signal(len(last_beat) - chunk_bits, reset_less=True)  # left after this one
         end = Signal(chunk_bits, reset_less=True)
-        last_chunk, in_last_row = Signal(reset_less=True), Signal(reset_less=True)
+        last_chunk = Signal(reset_less=True)
+        in_last_row = Signal(reset_less=True)
         m.d.comb += load.eq(~valid | (advance & last_chunk))
         with m.If(load):
             m.d.sync += [
@@ -154,7 +156,8 @@ class BurstGenerator(wiring.Component):
         # Stage 3: the burst, to be compared with the window.
         burst_valid = Signal()
         burst_address = Signal.like(row, reset_less=True)
-        burst_end, burst_length = Signal(chunk_bits, reset_less=True), Signal(chunk_bits, reset_less=True)
+        burst_end = Signal(chunk_bits, reset_less=True)
+        burst_length = Signal(chunk_bits, reset_less=True)
         burst_last = Signal(reset_less=True)
         burst_ends = Mux(last_chunk, end, self._beats - 1)
         with m.If(advance):

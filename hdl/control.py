@@ -201,12 +201,13 @@ class Control(wiring.Component):
         m.d.sync += [choosing.eq(bus.arvalid & bus.arready), merging.eq(choosing)]
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += offset.eq(bus.araddr[2:])
-        m.d.sync += [
-            known.eq(offset.matches(*numbers)),
-            group_of.eq(Cat(offset[2:] == i for i in range(len(groups)))),
-            *(group.eq(Array([numbers.get(4 * i + j, 0) for j in range(4)])[offset[:2]])
-              for i, group in enumerate(groups)),
-        ]
+        with m.If(choosing):
+            m.d.sync += [
+                known.eq(offset.matches(*numbers)),
+                group_of.eq(Cat(offset[2:] == i for i in range(len(groups)))),
+                *(group.eq(Array([numbers.get(4 * i + j, 0) for j in range(4)])[offset[:2]])
+                  for i, group in enumerate(groups)),
+            ]
         with m.If(merging):
             merged = 0
             for is_wanted, group in zip(group_of, groups, strict=True):

@@ -45,9 +45,11 @@ class _Transfers:
         m.submodules.walker = self.walker = WordWalker(config)
         m.submodules.areas = areas = Queue(AREA, TRANSFERS)
         under_way = Signal(range(TRANSFERS + 1))
-        room, oldest = Signal(init=1), Signal()  # fewer than TRANSFERS, one instruction is under way
+        room = Signal(init=1)  # fewer than TRANSFERS are under way
+        oldest = Signal()  # one is
         instruction = engine.instructions.command
-        accept, finish = Signal(), engine.instructions.finished
+        accept = Signal()
+        finish = engine.instructions.finished
         m.d.comb += [
             accept.eq(instruction.valid & instruction.ready),
             instruction.ready.eq(bursts.transfer.ready & room),
@@ -194,7 +196,8 @@ class StoreEngine(wiring.Component):
         stored = buffer.output
         owed = Signal(range(buffer.depth + 1))  # words in the buffer and on their way to it
         room = Signal(init=1)
-        read, taken = Signal(), Signal()
+        read = Signal()
+        taken = Signal()
         arriving = Signal(READ_LATENCY)
         row_ends = Signal(READ_LATENCY)
         m.d.comb += [

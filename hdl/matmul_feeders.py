@@ -75,7 +75,10 @@ class WeightFeeder(wiring.Component):
         column = Signal(range(cols), init=cols - 1)
         k = Signal(16)  # tiles left after this one, as n
         n = Signal(16)
-        last_column, last_k, last_n, one_k = Signal(), Signal(), Signal(), Signal()  # none is left; there is only one
+        last_column = Signal()  # none is left after this one, as the next two
+        last_k = Signal()
+        last_n = Signal()
+        one_k = Signal()  # there is only one
         complete = Signal()  # a whole tile waits to be swapped in
 
         payload = self.command.payload
@@ -235,7 +238,8 @@ class ActivationFeeder(wiring.Component):
         n = Signal(16)
         first_row, last_row, last_k, last_n, few_rows, add, tile_taken = (Signal(name=name) for name in (
             "first_row", "last_row", "last_k", "last_n", "few_rows", "add", "tile_taken"))
-        one_row, one_k = Signal(), Signal()
+        one_row = Signal()
+        one_k = Signal()
         since_tile = Signal(range(ACCUMULATE_SPACING))
         settled = Signal(init=1)
         last = Signal()

@@ -48,12 +48,15 @@ class Queue(wiring.Component):
         source, sink = self.input, self.output
         words = 1 << ceil_log2(max(2, self.depth - 1))  # one more lies in the register behind the memory
         memory = m.submodules.memory = Ram(Shape.cast(self._shape).width, words)
-        put, load, take = Signal(), Signal(), Signal()
+        put = Signal()
+        load = Signal()
+        take = Signal()
         held = Signal(range(self.depth + 1))
         room = Signal(init=1)
         stored = Signal(range(words + 1))  # items in the memory
         some = Signal()  # there is one
-        write, read = Signal(range(words)), Signal(range(words))
+        write = Signal(range(words))
+        read = Signal(range(words))
         m.d.comb += [
             source.ready.eq(room),
             put.eq(source.valid & room),

@@ -73,7 +73,8 @@ class ReadArbiter(wiring.Component):
         # Requests.
         m.submodules.addresses = addresses = Skid(AddressLayout(config))
         request = addresses.input.payload
-        may_issue, issue = Signal(), Signal()
+        may_issue = Signal()
+        issue = Signal()
         m.d.comb += [
             may_issue.eq(addresses.input.ready & owners.input.ready & ~dropping & ~self.flush),
             self.fetch_requests.ready.eq(may_issue),

@@ -166,7 +166,8 @@ class Sequencer(wiring.Component):
         faults += [(ErrorCause.WATCHDOG, expired, fetched)]
 
         # A register for the conditions, and one for the first of them and the addresses.
-        faulty, first = Signal(len(faults)), Signal(len(faults))
+        faulty = Signal(len(faults))
+        first = Signal(len(faults))
         failing = Signal()
         addresses = [Signal(self._config.address_bits, name=f"fault_address_{owner}", reset_less=True)
                      for owner in owners]

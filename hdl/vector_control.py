@@ -297,7 +297,8 @@ class BeatIssuer(wiring.Component):
         index = Signal(16)
         first_of_group, in_first_group, last_row, last_group, one_row = (Signal(name=name) for name in (
             "first_of_group", "in_first_group", "last_row", "last_group", "one_row"))
-        new, step = beats.input.payload, Signal()
+        new = beats.input.payload
+        step = Signal()
         m.d.comb += [
             beats.input.valid.eq(active & started & (spacing == 0) & (~first_of_group | self.armed)),
             step.eq(beats.input.valid & beats.input.ready),

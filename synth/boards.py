@@ -31,9 +31,7 @@ _TOOLS = {"YOSYS": "yosys", "NEXTPNR_ECP5": "nextpnr-ecp5", "ECPPACK": "ecppack"
 #: Amaranth calls element 2 of an array ``sums[2]``, as Yosys calls bit 2 of a signal, and ABC then takes one for the
 #: other: hidden names are made new. (In the Verilog, ``generators/tidy.py`` sees to it.)
 _HIDE_ALIASES = "rename -hide */w:*[[]*"
-#: Without LUTs of five and more inputs, whose four-input halves must lie together, and with the placer that spreads
-#: the cells evenly: with the defaults of both tools too many wires want to pass the same places, and the router does
-#: not come to an end.
+#: As in ``families.py`` and ``routing.py``: with the defaults of the tools the router does not come to an end.
 _SYNTHESIS = ("-nowidelut",)
 _ROUTING = ("--placer", "static", "--router", "router2")
 #: Longer than any pause that a host makes inside a frame while its USB is busy.

@@ -44,7 +44,9 @@ _XILINX_LUTS = {"LUT": 1, "RAM32X1": 1, "RAM64X1": 1, "RAM32X1D": 2, "RAM64X1D":
 _XILINX_RAMS = {"RAMB18": 0.5, "RAMB36": 1}
 
 FAMILIES = {family.name: family for family in (
-    Family("ecp5", "synth_ecp5", "+/ecp5/cells_sim.v +/ecp5/cells_bb.v", "ecp5",
+    # LUTs of five and more inputs are made of four-input halves that must lie together: too many wires would then
+    # want to pass the same places.
+    Family("ecp5", "synth_ecp5 -nowidelut", "+/ecp5/cells_sim.v +/ecp5/cells_bb.v", "ecp5",
            {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}, ("TRELLIS_FF",), ("MULT18X18D",), {"DP16KD": 1}, "DP16KD"),
     Family("xilinx7", "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf", "", "xilinx", _XILINX_LUTS, ("FD",),
            ("DSP48",), _XILINX_RAMS, "RAMB36"),

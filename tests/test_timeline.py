@@ -152,3 +152,8 @@ def test_a_browser_loads_the_page_without_complaint(page, tmp_path):
         capture_output=True, text=True, timeout=120, check=True)
     assert _shown(done.stdout, "cycles") == str(report.cycles)
     assert ":CONSOLE" not in done.stderr
+
+
+def test_only_a_top_that_shows_itself_is_observed():
+    with pytest.raises(ValueError, match="the top must have an output called observed"):
+        simulate("tiny").transport.simulation.observe()
