@@ -128,7 +128,7 @@ def configs(draw: st.DrawFn) -> AcceleratorConfig:
         accumulator_kib=draw(powers(16, 64)), row_entries=draw(powers(64, 512)), queue_depth=draw(powers(2, 64)))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     config=configs(),
     heads=st.integers(1, 6),
