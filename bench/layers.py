@@ -36,7 +36,8 @@ def text_input(model: EncoderModel, encoder: QuantisedEncoder, tokens: int) -> n
 
 @dataclass(frozen=True)
 class _Work:
-    """A row of the roofline table: ``layers`` of MiniLM, or of a random encoder of a shape (hidden, FFN, heads)."""
+    """A row of the roofline table: sentences of ``lengths`` tokens through MiniLM, or, where ``shape`` gives its hidden
+    and FFN widths and its heads, through a layer of a random encoder."""
 
     name: str
     lengths: Sequence[int]
