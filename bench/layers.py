@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from celosia.firmware.compiler import KEEPABLE
 from celosia.firmware.driver import Accelerator
 from celosia.firmware.estimate import estimate
 from celosia.firmware.model import EncoderModel
+from celosia.firmware.program import KEEPABLE
 from celosia.firmware.quantise import quantise_input
 from celosia.firmware.roofline import bound
 from celosia.firmware.sentences import evaluation_sentences

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from celosia.firmware.compiler import KEEPABLE
 from celosia.firmware.driver import Accelerator, BatchResult
 from celosia.firmware.model import EncoderModel
+from celosia.firmware.program import KEEPABLE
 from celosia.firmware.quantise import quantise_input
 from celosia.firmware.roofline import bound, macs
 from celosia.firmware.transport import SimulatedTransport

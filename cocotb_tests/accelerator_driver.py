@@ -5,8 +5,9 @@ import random
 from typing import Any
 
 import numpy as np
-from celosia.firmware.compiler import KEEPABLE, Program, compile_program
+from celosia.firmware.compiler import compile_program
 from celosia.firmware.layout import build_image
+from celosia.firmware.program import KEEPABLE, Program
 from celosia.firmware.synthetic import random_encoder, random_tokens
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.registers import COUNTERS, ErrorCause, register

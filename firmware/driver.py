@@ -12,8 +12,9 @@ from ..hdl.isa import INSTRUCTION_BYTES
 from ..hdl.registers import COUNTERS, ErrorCause, register
 from ..sim.golden.parameters import QuantisedEncoder
 from .assembler import AssemblerError, Instruction
-from .compiler import KeptTensor, Program, compile_program
+from .compiler import compile_program
 from .layout import ModelImage, build_image
+from .program import KeptTensor, Program
 from .transport import Progress, Transport
 
 __all__ = [

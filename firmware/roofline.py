@@ -1,7 +1,7 @@
 """What no design of this size can beat: the work of a batch, and the cycles that it takes at least."""
 
-from .compiler import Program
 from .geometry import ceil_div
+from .program import Program
 
 __all__ = ["bound", "macs"]
 

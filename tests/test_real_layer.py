@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from celosia.firmware.compiler import KEEPABLE
 from celosia.firmware.model import EncoderModel, find_default_model
+from celosia.firmware.program import KEEPABLE
 from celosia.firmware.quantise import quantise_input
 from celosia.runner import compare, run_texts
 from celosia.session import quantise, simulate

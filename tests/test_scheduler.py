@@ -8,11 +8,12 @@ import celosia.firmware.scheduler as scheduler
 import numpy as np
 import pytest
 from celosia.firmware.assembler import disassemble
-from celosia.firmware.compiler import KEEPABLE, compile_program
+from celosia.firmware.compiler import compile_program
 from celosia.firmware.driver import Accelerator
 from celosia.firmware.estimate import estimate
 from celosia.firmware.geometry import CompileError
 from celosia.firmware.layout import ModelImage, build_image
+from celosia.firmware.program import KEEPABLE
 from celosia.firmware.roofline import bound
 from celosia.firmware.synthetic import random_encoder, random_tokens
 from celosia.firmware.transport import FunctionalTransport
