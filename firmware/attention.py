@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..hdl.isa import Function
+from .groups import Sentence
 from .linear import LinearScheduler
 from .memory import Region
-from .planner import Plan, Sentence
+from .planner import Plan
 from .recorder import DramArray, View
 from .tensors import Tensor
 

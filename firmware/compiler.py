@@ -9,9 +9,10 @@ from .assembler import Instruction, assemble
 from .dependencies import synchronise
 from .estimate import estimate
 from .geometry import CompileError, Geometry, ceil_div
+from .groups import Group, group_sentences
 from .layout import ModelImage
 from .memory import Ring
-from .planner import STEP_WORDS, Choice, Group, Plan, group_sentences, plans
+from .planner import STEP_WORDS, Choice, Plan, plans
 from .program import KEEPABLE, KeptTensor, Program
 from .recorder import DramArray, Recorder, RingError, place
 from .scheduler import GroupScheduler, Homes

@@ -1,16 +1,17 @@
 """Plans: which tensors stay in the scratchpad, and in blocks of how many rows a group of sentences is
 computed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import combinations, product
 
 from .geometry import CompileError, Geometry, ceil_div
+from .groups import Group
 from .layout import LayerImage, ModelImage
 from .memory import Phase, Region, pack
 
-__all__ = ["STEP_WORDS", "Choice", "Group", "Plan", "Sentence", "group_sentences", "plans"]
+__all__ = ["STEP_WORDS", "Choice", "Plan", "plans"]
 
 #: Cycles of the vector engine's start-ups and drains in an attention unit, and what a unit costs on top.
 _SOFTMAX_OVERHEAD = 130
@@ -19,48 +20,6 @@ _UNIT_OVERHEAD = 20
 #: not matter, of short ones more of the epilogue hides under the next step.
 STEP_WORDS = (1024, 128)
 _TENSORS = ("stream", "query", "key", "value")
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """A sentence in its group.
-
-    Its tokens are rows ``start`` to ``start + length - 1``. Attention works on a window of whole words of
-    tokens, from row ``window`` on, ``window_words`` words of ``rows`` keys; those of other sentences are
-    masked. ``mask`` is the first word of its mask in the group's.
-    """
-
-    index: int
-    start: int
-    length: int
-    window: int
-    window_words: int
-    mask: int
-    mask_words: int
-
-
-@dataclass(frozen=True)
-class Group:
-    """Sentences that go through all layers together; ``row`` is the first one's first row in the whole
-    batch."""
-
-    row: int
-    sentences: tuple[Sentence, ...]
-    tokens: int
-    mask_words: int
-    mask_row: int
-
-    @classmethod
-    def of(cls, geometry: Geometry, lengths: Sequence[int], first: int, row: int, mask_row: int) -> "Group":
-        """The group of ``lengths``, sentences ``first`` and following of the batch."""
-        sentences, start, mask = [], 0, 0
-        for i, length in enumerate(lengths):
-            window = start // geometry.beat_bytes * geometry.beat_bytes
-            words = geometry.words(start + length - window)
-            mask_words = geometry.groups(words)
-            sentences.append(Sentence(first + i, start, length, window, words, mask, mask_words))
-            start, mask = start + length, mask + mask_words
-        return cls(row, tuple(sentences), start, mask, mask_row)
 
 
 @dataclass(frozen=True)
@@ -118,21 +77,6 @@ class Plan:
                 lines.append(f"  {region.address:6} to {region.end:6}  {region.name} ({phases})")
         lines.append(f"  {self.ring_start:6} to {self.ring_start + self.ring_words:6}  ring")
         return "\n".join(lines) + "\n"
-
-
-def group_sentences(geometry: Geometry, lengths: Sequence[int], target: int) -> list[Group]:
-    """Put consecutive sentences together, up to ``target`` tokens a group."""
-    groups: list[Group] = []
-    first = row = mask_row = 0
-    while first < len(lengths):
-        end, tokens = first + 1, lengths[first]
-        while end < len(lengths) and tokens + lengths[end] <= target:
-            tokens += lengths[end]
-            end += 1
-        groups.append(Group.of(geometry, lengths[first:end], first, row, mask_row))
-        first, row = end, row + tokens
-        mask_row += geometry.row_bytes(groups[-1].mask_words) // geometry.config.word_bytes
-    return groups
 
 
 def unit_limit(geometry: Geometry, group: Group) -> int:

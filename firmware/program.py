@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from .assembler import Instruction, listing
 from .dependencies import Edge
 from .geometry import Geometry
-from .planner import Group, Plan
+from .groups import Group
+from .planner import Plan
 
 __all__ = ["KEEPABLE", "KeptTensor", "Program"]
 
