@@ -21,15 +21,15 @@ __all__ = ["AttentionScheduler", "AttentionTensors"]
 
 @dataclass(eq=False)
 class AttentionTensors:
-    """Operands and result; ``numerators`` are two regions that take turns, ``kept`` their home by sentence
-    (rows: head, then query), when they are kept."""
+    """Operands and result; ``numerators`` are two regions that take turns, ``mask`` is a single row, ``kept`` the
+    numerators' home by sentence (rows: head, then query), when they are kept."""
 
     query: Tensor
     key: Tensor
     value: Tensor
     context: Tensor
     numerators: list[Region]
-    mask: View
+    mask: Tensor
     kept: dict[int, DramArray]
 
 
@@ -103,31 +103,34 @@ class AttentionScheduler:
         """Scores of ``unit``; returns where the accumulator half starts."""
         g, sentence = self._g, unit.sentence
         tiles = g.tiles(sentence.window_words)
-        word, words = unit.head * g.head_words, g.head_words
-        query = self._tensors.query.read(unit.first, unit.end, word, words)
         half = self._linear.next_half()
         chunk = tiles if self._tensors.key.region is not None else self._plan.choice.key_tiles
-        for tile in range(0, tiles, chunk):
-            first, count = sentence.window + tile * self._config.cols, min(chunk, tiles - tile)
-            last = min(self._plan.group.tokens, first + count * self._config.cols)
-            room = count * self._config.cols * words
-            key = self._tensors.key.read(min(first, last - 1), last, word, words, room)
-            self._recorder.matmul(
-                query,
-                key,
-                half + tile * unit.rows,
-                unit.rows,
-                count,
-                words,
-                comment=self._comment(unit, "scores"),
-            )
+        piece = g.piece_words(g.head_words) if "heads" in self._plan.choice.streamed else g.head_words
+        for part in range(0, g.head_words, piece):
+            word, words = unit.head * g.head_words + part, min(piece, g.head_words - part)
+            query = self._tensors.query.read(unit.first, unit.end, word, words)
+            for tile in range(0, tiles, chunk):
+                first, count = sentence.window + tile * self._config.cols, min(chunk, tiles - tile)
+                last = min(self._plan.group.tokens, first + count * self._config.cols)
+                room = count * self._config.cols * words
+                key = self._tensors.key.read(min(first, last - 1), last, word, words, room)
+                self._recorder.matmul(
+                    query,
+                    key,
+                    half + tile * unit.rows,
+                    unit.rows,
+                    count,
+                    words,
+                    accumulate=part > 0,
+                    comment=self._comment(unit, "scores"),
+                )
         return half
 
     def _softmax(self, unit: _Unit, half: int) -> None:
         g, sentence = self._g, unit.sentence
         layer = self._linear.layer
         assert layer is not None
-        mask = self._tensors.mask.at(0, sentence.mask)
+        mask = self._tensors.mask.read(0, 1, 0, self._tensors.mask.words).at(0, sentence.mask)
         groups, row = g.groups(sentence.window_words), self._row(unit)
         self._recorder.vector(
             Function.ROW_MAXIMUM,
@@ -163,10 +166,20 @@ class AttentionScheduler:
             )
 
     def _values(self, unit: _Unit, half: int) -> Callable[[], None]:
-        """Weighted values of ``unit``; returns what records their epilogue."""
+        """Weighted values of ``unit``; returns what records their epilogue, or that of the last part of a head."""
+        if "heads" not in self._plan.choice.streamed:
+            return self._part_of_values(unit, half, 0, self._g.head_words)
+        *parts, last = range(0, self._g.head_words, self._g.tile_step_words)
+        for part in parts:
+            self._part_of_values(unit, half, part, self._g.tile_step_words)()
+        return self._part_of_values(unit, half, last, self._g.head_words - last)
+
+    def _part_of_values(self, unit: _Unit, half: int, first: int, words: int) -> Callable[[], None]:
+        """Weighted values of ``unit`` for ``words`` words of its head, from word ``first`` on; returns what records
+        their epilogue."""
         g, sentence = self._g, unit.sentence
-        tiles, words = g.tiles(g.head_words), g.head_words
-        channel = unit.head * words * self._config.rows
+        tiles, word = g.tiles(words), unit.head * g.head_words + first
+        channel = word * self._config.rows
         accumulator = half + self._config.half_words - tiles * unit.rows
         total = sentence.window_words
         chunk = total if self._tensors.value.region is not None else self._plan.choice.value_words
@@ -188,7 +201,6 @@ class AttentionScheduler:
             )
 
         def epilogue() -> None:
-            word = unit.head * words
             target = self._tensors.context.target(unit.first, unit.end, word, words)
             self._recorder.vector(
                 Function.ATTENTION_OUTPUT,

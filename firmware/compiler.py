@@ -3,6 +3,7 @@ synchronisation."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import product
 
 from ..hdl.isa import INSTRUCTION_BYTES, Opcode
 from .assembler import Instruction, assemble
@@ -12,7 +13,7 @@ from .geometry import CompileError, Geometry, ceil_div
 from .groups import Group, group_sentences
 from .layout import ModelImage
 from .memory import Ring
-from .planner import STEP_WORDS, Choice, Plan, plans
+from .planner import STEP_WORDS, STREAMED, Choice, Plan, plans
 from .program import KEEPABLE, KeptTensor, Program
 from .recorder import DramArray, Recorder, RingError, place
 from .scheduler import GroupScheduler, Homes
@@ -27,6 +28,10 @@ _CANDIDATES = 6
 _MOST_COMPARED = 20_000
 #: Ratio of cycles up to which plans count as equal.
 _INDIFFERENT = 1.003
+
+
+#: What comparing found, by the lengths of a group's sentences and what is streamed: choice, words of a step, cycles.
+_Known = dict[tuple[tuple[int, ...], frozenset[str]], list[tuple[Choice, int, float]]]
 
 
 class _Workspace:
@@ -66,6 +71,9 @@ def _place_tensors(
     def spilled(name: str) -> bool:
         return any(name not in plan.choice.resident for plan in plan_list)
 
+    def streamed(name: str) -> bool:
+        return any(name in plan.choice.streamed for plan in plan_list)
+
     space.array(tokens, g.hidden_words, ("stream", 0))
     for layer in layers:
         if "output" in keep or spilled("stream") or layer == g.layers - 1:
@@ -87,10 +95,12 @@ def _place_tensors(
             for s in group.sentences:
                 for layer in layers:
                     space.array(g.heads * s.length, s.window_words, ("numerators", layer, s.index))
-    for name, words in (("attention_norm", g.hidden_words), ("ffn_hidden", g.ffn_words)):
+    for name, words, cause in (("attention_norm", g.hidden_words, "rows"), ("ffn_hidden", g.ffn_words, "hidden")):
         if name in keep:
             for layer in layers:
                 space.array(tokens, words, (name, layer))
+        elif streamed(cause):
+            space.array(tokens, words, *((name, layer) for layer in layers))
 
 
 def _kept_tensors(space: _Workspace, groups: Sequence[Group], keep: tuple[str, ...]) -> list[KeptTensor]:
@@ -204,21 +214,23 @@ def compile_program(
     for length in lengths:
         if not 1 <= length <= config.max_tokens:
             raise CompileError(f"a sentence must have 1 to {config.max_tokens} tokens, not {length}")
-    try:
-        return _compile_groups(
-            image, keep, base, workspace, group_sentences(geometry, lengths, _GROUP_TOKENS), apart
-        )
-    except CompileError:
-        # Sentences need more memory together than one by one.
-        return _compile_groups(image, keep, base, workspace, group_sentences(geometry, lengths, 0), apart)
+    together, one_by_one = (group_sentences(geometry, lengths, tokens) for tokens in (_GROUP_TOKENS, 0))
+    # Sentences need more memory together than one by one, and streaming takes less still.
+    attempts = product((STREAMED[:1], STREAMED), [together] if together == one_by_one else [together, one_by_one])
+    for levels, groups in attempts:
+        try:
+            return _compile_groups(image, keep, base, workspace, groups, apart, levels)
+        except CompileError as error:
+            refusal = error
+    raise refusal
 
 
 def _compile_groups(
     image: ModelImage, keep: tuple[str, ...], base: int, workspace: int | None, groups: list[Group],
-    apart: bool | None,
+    apart: bool | None, levels: Sequence[frozenset[str]],
 ) -> Program:
-    known: dict[tuple[int, ...], list[tuple[Choice, int, float]]] = {}
-    choices = [_ranked(image, group, apart, known) for group in groups]
+    known: _Known = {}
+    choices = [_ranked(image, group, apart, levels, known) for group in groups]
     plan_list = [_next(choice, image) for choice in choices]
     while True:
         try:
@@ -228,24 +240,27 @@ def _compile_groups(
 
 
 def _ranked(
-    image: ModelImage, group: Group, apart: bool | None,
-    known: dict[tuple[int, ...], list[tuple[Choice, int, float]]],
+    image: ModelImage, group: Group, apart: bool | None, levels: Sequence[frozenset[str]],
+    known: _Known,
 ) -> Iterator[Plan]:
-    """The plans of ``group``: first the most promising ones, in the order of the cycles that the cycle model gives a
-    layer by them, then all. ``known`` keeps what was found for sentences of the same lengths."""
+    """The plans of ``group``, with the first of ``levels`` of what is streamed, then with the next: first the most
+    promising ones, in the order of the cycles that the cycle model gives a layer by them, then all. ``known`` keeps
+    what was found for sentences of the same lengths."""
     lengths = tuple(s.length for s in group.sentences)
-    if lengths not in known:
-        known[lengths] = _compared(image, lengths, apart)
-    for choice, step_words, cost in known[lengths]:
-        plan = next((plan for plan in plans(image, group, choice)), None)
-        if plan is not None:
-            plan.step_words, plan.cost = step_words, cost
-            yield plan
-    yield from plans(image, group, apart=apart)
+    for streamed in levels:
+        key = (lengths, streamed)
+        if key not in known:
+            known[key] = _compared(image, lengths, apart, streamed)
+        for choice, step_words, cost in known[key]:
+            plan = next((plan for plan in plans(image, group, choice)), None)
+            if plan is not None:
+                plan.step_words, plan.cost = step_words, cost
+                yield plan
+        yield from plans(image, group, apart=apart, streamed=streamed)
 
 
 def _compared(
-    image: ModelImage, lengths: tuple[int, ...], apart: bool | None
+    image: ModelImage, lengths: tuple[int, ...], apart: bool | None, streamed: frozenset[str]
 ) -> list[tuple[Choice, int, float]]:
     """The best plans for one layer of one group of ``lengths``: choice, words of a step, predicted cycles."""
     geometry = replace(image.geometry, layers=1)
@@ -253,7 +268,7 @@ def _compared(
     group, = group_sentences(geometry, lengths, sum(lengths))
     found: list[tuple[Choice, int, float]] = []
     instructions = 0
-    for plan in plans(layer, group, apart=apart):
+    for plan in plans(layer, group, apart=apart, streamed=streamed):
         for step_words in STEP_WORDS:
             fresh = next(plans(layer, group, plan.choice))  # scheduling leaves its traces in the regions
             fresh.step_words = step_words

@@ -102,6 +102,25 @@ class Geometry:
         """Column tiles that together fill whole words and whole beats."""
         return max(1, self.beat_bytes // self.config.cols)
 
+    @property
+    def tile_step_words(self) -> int:
+        """Words of results that :attr:`tile_step` column tiles fill."""
+        return ceil_div(self.tile_step * self.config.cols, self.config.rows)
+
+    @property
+    def weight_step(self) -> int:
+        """A row of weights has a multiple of as many words, so that a tile is a multiple of the bus width: only arrays
+        of 4 x 4 need padding for that."""
+        return max(1, self.config.bus_bytes // (self.config.rows * self.config.cols))
+
+    def piece_words(self, words: int) -> int:
+        """Words of the pieces of a reduction of ``words`` words, so that ``cols`` rows of a piece take little of the
+        scratchpad. Where there are several, they begin at whole beats of a row."""
+        config = self.config
+        beat = max(self.weight_step, config.bus_bytes // config.rows)
+        pieces = ceil_div(words, max(beat, config.scratchpad_words // 24 // config.cols))
+        return words if pieces == 1 else ceil_div(ceil_div(words, pieces), beat) * beat
+
     def tiles(self, words: int) -> int:
         """Column tiles that cover ``words`` words of results."""
         return ceil_div(words * self.config.rows, self.config.cols)

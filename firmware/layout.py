@@ -159,14 +159,9 @@ class _Builder:
         """Place ``values``, whose rows and columns go to ``rows`` and ``columns`` of a zero matrix of
         ``height``."""
         config = self._config
-        # A piece is a multiple of the bus width: only arrays of 4 x 4 need padding for that.
-        unit = max(1, config.bus_bytes // (config.rows * config.cols))
-        row_words = ceil_div(k_words, unit) * unit
-        limit = max(config.scratchpad_words // 24 // config.cols, 1)
-        # Several pieces begin where activations do that are loaded in the same pieces: at a whole beat of a row.
-        beat = max(unit, config.bus_bytes // config.rows)
-        pieces = ceil_div(row_words, max(beat, limit))
-        piece_words = row_words if pieces == 1 else ceil_div(ceil_div(row_words, pieces), beat) * beat
+        step = self._geometry.weight_step
+        row_words = ceil_div(k_words, step) * step
+        piece_words = self._geometry.piece_words(row_words)
         tiles = ceil_div(height, config.cols)
         padded = np.zeros((tiles * config.cols, row_words * config.rows), dtype=np.int8)
         padded[rows[:, np.newaxis], columns] = values

@@ -103,7 +103,7 @@ class LinearScheduler:
             yield Step(0, g.tiles(words), 0, words, self.next_half())
             return
         most = max(1, self._step_words // m // g.tile_step) * g.tile_step
-        unit_words = ceil_div(g.tile_step * self.config.cols, self.config.rows)
+        unit_words = g.tile_step_words
         cost = g.groups(unit_words) * parameter_words + (m * unit_words if staged else 0)
         most = min(most, max(1, self._ring_words // 4 // cost) * g.tile_step)
         total = g.tiles(words)
@@ -114,11 +114,12 @@ class LinearScheduler:
             end = min(words, (tile + tiles) * self.config.cols // self.config.rows)
             yield Step(tile, tiles, word, end - word, self.next_half())
 
-    def parts(self, step: Step, m: int, records: int) -> Iterator[Step]:
-        """``step`` in parts whose parameters, ``records`` of each column, the ring has room for beside weights."""
+    def parts(self, step: Step, m: int, records: int, staged: bool) -> Iterator[Step]:
+        """``step`` in parts whose parameters, ``records`` of each column, the ring has room for beside weights;
+        ``staged`` tells that ``m`` rows of as many words, read or written, go through the ring too."""
         g = self.geometry
-        unit_words = ceil_div(g.tile_step * self.config.cols, self.config.rows)
-        unit = g.groups(unit_words) * records * self.config.parameter_words
+        unit = g.groups(g.tile_step_words) * records * self.config.parameter_words
+        unit += m * g.tile_step_words if staged else 0
         most = max(1, self._ring_words // 3 // unit) * g.tile_step
         most = ceil_div(ceil_div(step.tiles, ceil_div(step.tiles, most)), g.tile_step) * g.tile_step
         for tile in range(0, step.tiles, most):
@@ -130,12 +131,14 @@ class LinearScheduler:
     def row_limit(self, staged: bool) -> int:
         """Most rows that a step can have; ``staged`` as for :meth:`steps`."""
         limit = min(self.config.half_words // self.geometry.tile_step, self.config.row_entries)
-        unit_words = ceil_div(self.geometry.tile_step * self.config.cols, self.config.rows)
-        return max(1, min(limit, self._ring_words // 3 // unit_words)) if staged else limit
+        return max(1, min(limit, self._ring_words // 3 // self.geometry.tile_step_words)) if staged else limit
 
     def product(self, name: str, a: View | Pieces, m: int, step: Step, late_words: int = 0) -> None:
         """Multiply ``m`` rows of ``a`` with the weights of ``step``; the last ``late_words`` words of its
         rows are used as late as possible by the first tile, since they may still be in the making."""
+        if isinstance(a, Pieces) and not a.tensor.slots:
+            self._product_of_pieces(name, a, m, step)
+            return
         weight = self.weight(name)
         chunk = max(1, self._chunk_words // weight.tile_words)
         tile = step.tile
@@ -178,6 +181,24 @@ class LinearScheduler:
             b = self._piece(weight, tile, tiles, 0)
             self.recorder.matmul(a, b, accumulator, m, tiles, weight.k_words, comment=comment)
             tile += tiles
+
+    def _product_of_pieces(self, name: str, a: Pieces, m: int, step: Step) -> None:
+        """The same with rows that come in pieces through the ring: each is loaded once for all tiles of the step,
+        whose partial sums wait in the accumulators."""
+        weight = self.weight(name)
+        for piece in range(weight.pieces):
+            operand = a.at(0, piece * weight.piece_words)
+            for tile in range(step.tile, step.tile + step.tiles):
+                self.recorder.matmul(
+                    operand,
+                    self._piece(weight, tile, 1, piece),
+                    step.accumulator + (tile - step.tile) * m,
+                    m,
+                    1,
+                    weight.reduction(piece),
+                    accumulate=piece > 0,
+                    comment=f"{self.label} {name} tile {tile}",
+                )
 
     def transposed(
         self,

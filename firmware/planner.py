@@ -11,7 +11,7 @@ from .groups import Group
 from .layout import LayerImage, ModelImage
 from .memory import Phase, Region, pack
 
-__all__ = ["STEP_WORDS", "Choice", "Plan", "plans"]
+__all__ = ["STEP_WORDS", "STREAMED", "Choice", "Plan", "plans"]
 
 #: Cycles of the vector engine's start-ups and drains in an attention unit, and what a unit costs on top.
 _SOFTMAX_OVERHEAD = 130
@@ -20,6 +20,8 @@ _UNIT_OVERHEAD = 20
 #: not matter, of short ones more of the epilogue hides under the next step.
 STEP_WORDS = (1024, 128)
 _TENSORS = ("stream", "query", "key", "value")
+#: What :attr:`Choice.streamed` may be; each costs more than the one before, and needs less of the scratchpad.
+STREAMED = tuple(frozenset(names) for names in ((), ("hidden",), ("hidden", "rows"), ("hidden", "rows", "heads")))
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class Choice:
     ``apart``: LayerNorm is done in a pass of its own, which computes the sums of its rows again. ``split``: panels
     come in pieces of the reduction. ``slots`` of a spilled tensor take turns; spilled keys come in pieces of
     ``key_tiles`` tiles, spilled values in pieces of ``value_words`` words.
+
+    Of what is ``streamed`` not even a row lies in the scratchpad: it is made and used in parts, which go through the
+    ring to DRAM and back. ``hidden``: the FFN's hidden layer; ``rows``: those of a block, that is the context, the
+    residual stream and what LayerNorm makes of it; ``heads``: queries, keys and weighted values of a head.
     """
 
     resident: frozenset[str]
@@ -42,6 +48,7 @@ class Choice:
     value_words: int = 1
     apart: bool = False
     split: bool = False
+    streamed: frozenset[str] = frozenset()
 
     @property
     def overlap(self) -> bool:
@@ -64,12 +71,14 @@ class Plan:
 
     def describe(self) -> str:
         """For people: the decisions and the map of the scratchpad."""
+        streamed = sorted(self.choice.streamed)
         lines = [
             f"{len(self.group.sentences)} sentences, {self.group.tokens} tokens; "
             f"blocks of {self.choice.block} rows, panels of {self.choice.panel}, "
             f"attention units of {self.choice.unit}, steps of up to {self.step_words} words; "
             f"LayerNorm {'apart' if self.choice.apart else 'fused'}; "
             f"resident: {', '.join(sorted(self.choice.resident)) or 'nothing'}"
+            f"{'; streamed: ' + ', '.join(streamed) if streamed else ''}"
         ]
         for regions in self.regions.values():
             for region in regions:
@@ -79,12 +88,13 @@ class Plan:
         return "\n".join(lines) + "\n"
 
 
-def unit_limit(geometry: Geometry, group: Group) -> int:
-    """Most rows of an attention unit: scores and weighted values share an accumulator half, and the
-    statistics of two units the row table, with room for the value projection's."""
+def unit_limit(geometry: Geometry, group: Group, streamed: frozenset[str]) -> int:
+    """Most rows of an attention unit: scores and weighted values (a part of them, where heads are ``streamed``) share
+    an accumulator half, and the statistics of two units the row table, with room for the value projection's."""
     config = geometry.config
     widest = max(sentence.window_words for sentence in group.sentences)
-    tiles = geometry.tiles(widest) + geometry.tiles(geometry.head_words)
+    tiles = geometry.tiles(widest)
+    tiles += geometry.tile_step if "heads" in streamed else geometry.tiles(geometry.head_words)
     longest = max(sentence.length for sentence in group.sentences)
     return min(config.half_words // tiles, config.row_entries * 3 // 8, longest)
 
@@ -137,21 +147,24 @@ def _regions(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice
 
     begun = Phase.OVERLAP | Phase.ATTEND if choice.overlap else Phase.ATTEND
     projected = Phase.PROJECT | Phase.OVERLAP | Phase.ATTEND
-    add("mask", group.mask_words, Phase.ALL)
+    heads, rows_streamed = ("heads" in choice.streamed), ("rows" in choice.streamed)
+    add("mask", group.mask_words, begun if heads else Phase.ALL)
     if "stream" in choice.resident:
         add("stream", max(tokens, g.tiles(token_words) * cols) * g.hidden_words, Phase.ALL)
     else:
         rows = max(panel, g.tiles(g.words(panel)) * cols)
         width = _panel_piece(layer) if choice.split else g.hidden_words
         add("panel", rows * width, Phase.PROJECT | Phase.OVERLAP, min(slots, ceil_div(tokens, panel)))
-        # Two even when memory is short: the output projection of a block comes before the FFN of the one
-        # before.
-        add("block", block * g.hidden_words, Phase.TRANSFORM, min(2, ceil_div(tokens, block)))
+        if not rows_streamed:
+            # Two even when memory is short: the output projection of a block comes before the FFN of the one before.
+            add("block", block * g.hidden_words, Phase.TRANSFORM, min(2, ceil_div(tokens, block)))
     if "query" in choice.resident:
         add("query", tokens * g.context_words, Phase.ALL)
     else:
-        add("query slot", unit * g.head_words, begun, slots)
-        add("context slot", block * g.context_words, Phase.TRANSFORM, min(slots, ceil_div(tokens, block)))
+        if not heads:
+            add("query slot", unit * g.head_words, begun, slots)
+        if not rows_streamed:
+            add("context slot", block * g.context_words, Phase.TRANSFORM, min(slots, ceil_div(tokens, block)))
     if "key" in choice.resident:
         rows = max(s.window + g.tiles(s.window_words) * cols for s in group.sentences)
         add("key", max(tokens, rows) * g.context_words, projected)
@@ -162,8 +175,30 @@ def _regions(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice
     elif slots > 1:
         add("value slot", g.tiles(g.head_words) * cols * choice.value_words, Phase.ATTEND, slots)
     add("numerators", unit * max(s.window_words for s in group.sentences), begun, 2)
-    add("hidden", block * g.ffn_words, Phase.TRANSFORM)
+    if "hidden" not in choice.streamed:
+        add("hidden", block * g.ffn_words, Phase.TRANSFORM)
     return result
+
+
+def _streamed_words(geometry: Geometry, layer: LayerImage, choice: Choice) -> int:
+    """Ring words that the widest operation needs whose operands go through the ring because of ``choice``."""
+    g, config = geometry, geometry.config
+    needs = [0]
+    if choice.slots == 1:
+        pieces = {
+            "key": config.cols * g.head_words,
+            "value": g.tiles(g.head_words) * config.cols * choice.value_words,
+        }
+        needs += [words for name, words in pieces.items() if name not in choice.resident]
+    if "heads" in choice.streamed:
+        needs = [(config.cols + choice.unit) * g.piece_words(g.head_words),
+                 g.tile_step * config.cols * choice.value_words]
+    records = 2 * config.parameter_words * g.groups(g.tile_step_words)
+    used = {"hidden": ("ffn_out",), "rows": ("output", "ffn_in")}
+    for names in (names for streamed, names in used.items() if streamed in choice.streamed):
+        needs += [(config.cols + choice.block) * layer.weights[name].piece_words for name in names]
+        needs.append(records + choice.block * g.tile_step_words)
+    return max(needs)
 
 
 def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -> float:
@@ -200,6 +235,12 @@ def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -
         moved += 3 * tokens * g.hidden_words * (g.tiles(g.hidden_words) if choice.split else 1)
     if "query" not in resident:
         moved += 4 * tokens * g.context_words
+    steps = ceil_div(g.tiles(g.hidden_words), max(1, config.half_words // block)) * (1 + choice.apart)
+    if "hidden" in choice.streamed:
+        moved += steps * tokens * g.ffn_words
+    if "rows" in choice.streamed:
+        ffn_steps = ceil_div(g.tiles(g.ffn_words), max(1, config.half_words // block))
+        moved += steps * tokens * g.context_words + ffn_steps * tokens * g.hidden_words
     moved += sum(tokens * g.context_words for name in ("key", "value") if name not in resident)
     bus = moved * config.word_bytes / config.bus_bytes
     norm = block * g.groups(g.hidden_words) + 60
@@ -207,10 +248,14 @@ def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -
     return max(array + exposed, bus) + 0.1 * min(array, bus) + 1e-3 * (blocks + panels)
 
 
-def _choices(geometry: Geometry, group: Group, layer: LayerImage, only_apart: bool | None) -> Iterator[Choice]:
+def _choices(
+    geometry: Geometry, group: Group, layer: LayerImage, only_apart: bool | None, streamed: frozenset[str]
+) -> Iterator[Choice]:
     g, config = geometry, geometry.config
-    most_unit = unit_limit(g, group)
+    most_unit = unit_limit(g, group, streamed)
     longest = max(s.length for s in group.sentences)
+    if most_unit < 1 and "heads" not in streamed:
+        return
     if most_unit < 1:
         raise CompileError(
             f"the scores of {longest} tokens must fit {config.half_words} accumulator words of "
@@ -228,20 +273,25 @@ def _choices(geometry: Geometry, group: Group, layer: LayerImage, only_apart: bo
     )
     units = sorted({ceil_div(longest, ceil_div(longest, max(1, most_unit >> i))) for i in range(12)})
     window = max(s.window_words for s in group.sentences)
+    spilled = {"rows": {"stream", "query"}, "heads": set(_TENSORS)}
+    candidates = [name for name in _TENSORS if not any(name in spilled.get(cause, ()) for cause in streamed)]
     for size, small in product(range(len(_TENSORS), -1, -1), (False, True)):
         # Spilled keys and values come whole where there is room, else in the smallest pieces.
         pieces = (1, g.beat_bytes // config.rows) if small else (g.tiles(window), window)
-        for subset in combinations(_TENSORS, size):
+        if "heads" in streamed and not small:
+            continue
+        for subset in combinations(candidates, size):
             resident = frozenset(subset)
             on_chip = {"key", "value"} <= resident
             if small and on_chip:
                 continue
             some_panels = [group.tokens] if "stream" in resident else panels
-            for slots in (2, 1) if small or (on_chip and size < len(_TENSORS)) else (2,):
+            several = (2, 1) if small or (on_chip and size < len(_TENSORS)) else (2,)
+            for slots in (1,) if "heads" in streamed else several:
                 in_pieces = "stream" not in resident and layer.weights["query"].pieces > 1
                 for (block, is_apart), panel, unit in product(blocks, some_panels, units):
                     for split in (False, True) if in_pieces else (False,):
-                        yield Choice(resident, block, panel, unit, slots, *pieces, is_apart, split)
+                        yield Choice(resident, block, panel, unit, slots, *pieces, is_apart, split, streamed)
 
 
 def _slowdown(choice: Choice, ring: int, useful: int, plenty: int) -> float:
@@ -252,10 +302,14 @@ def _slowdown(choice: Choice, ring: int, useful: int, plenty: int) -> float:
 
 
 def plans(
-    image: ModelImage, group: Group, choice: Choice | None = None, apart: bool | None = None
+    image: ModelImage,
+    group: Group,
+    choice: Choice | None = None,
+    apart: bool | None = None,
+    streamed: frozenset[str] = STREAMED[0],
 ) -> Iterator[Plan]:
-    """Plans for ``group``, the most promising first; only that of ``choice``, if given, and only those that are
-    ``apart`` or are not.
+    """Plans for ``group``, the most promising first; only that of ``choice``, if given, else those with what is
+    ``streamed``, and of them only those that are ``apart`` or are not.
 
     Raises
     ------
@@ -265,7 +319,7 @@ def plans(
     g, config, layer = image.geometry, image.geometry.config, image.layers[0]
     ranked = sorted(
         ((_cost(g, group, layer, choice), index, choice)
-         for index, choice in enumerate(_choices(g, group, layer, apart) if choice is None else [choice])),
+         for index, choice in enumerate(_choices(g, group, layer, apart, streamed) if choice is None else [choice])),
         key=lambda item: item[:2],
     )
     least, useful, plenty = _ring_needs(g, layer)
@@ -273,20 +327,13 @@ def plans(
     for cost, index, choice in ranked:
         while waiting and waiting[0][0] <= cost:
             yield heappop(waiting)[2]
-        if group.mask_words + choice.block * g.ffn_words + least > config.scratchpad_words:
+        needed = max(least, _streamed_words(g, layer, choice))
+        hidden = 0 if "hidden" in choice.streamed else choice.block * g.ffn_words
+        if hidden + needed > config.scratchpad_words:
             continue
         regions = _regions(g, group, layer, choice)
         used = pack([region for several in regions.values() for region in several])
-        streamed = 0
-        if choice.slots == 1:
-            pieces = {
-                "key": config.cols * g.head_words,
-                "value": g.tiles(g.head_words) * config.cols * choice.value_words,
-            }
-            streamed = max(
-                [words for name, words in pieces.items() if name not in choice.resident], default=0
-            )
-        if used + max(least, streamed) > config.scratchpad_words:
+        if used + needed > config.scratchpad_words:
             continue
         plan = Plan(group, choice, cost, regions)
         aligned = ceil_div(used, config.bank_words) * config.bank_words

@@ -14,9 +14,10 @@ from ..hdl.isa import Function
 from .attention import AttentionScheduler, AttentionTensors
 from .layout import ModelImage
 from .linear import LinearScheduler, Step
+from .memory import Phase
 from .planner import Plan
 from .recorder import DramArray, Recorder, View
-from .tensors import Pieces, Tensor
+from .tensors import Pieces, Rows, Tensor
 
 __all__ = ["GroupScheduler", "Homes"]
 
@@ -66,10 +67,10 @@ class GroupScheduler:
     def run(self) -> None:
         """Record every layer."""
         g, group, homes = self._g, self._group, self._homes
-        mask = DramArray(homes.mask + group.mask_row * g.config.word_bytes, g.row_bytes(group.mask_words))
-        self._mask = self._recorder.fetch(
-            self._plan.regions["mask"][0], mask, (0, 1), 0, group.mask_words, "mask"
-        )
+        mask = self._mask()
+        stays = self._plan.regions["mask"][0].phases is Phase.ALL
+        if stays:
+            mask.read(0, 1, 0, group.mask_words)
         if "stream" in self._plan.choice.resident:
             region, home = self._plan.regions["stream"][0], homes.arrays["stream", 0]
             for first, end in self._blocks:
@@ -85,7 +86,14 @@ class GroupScheduler:
         for layer, image in enumerate(self._image.layers):
             self._layer = layer
             self._linear.layer, self._linear.label = image, f"layer {layer}"
-            self._run_layer()
+            self._run_layer(mask if stays else self._mask())
+
+    def _mask(self) -> Tensor:
+        """The mask of the group, loaded when it is read first."""
+        g, group = self._g, self._group
+        address = self._homes.mask + group.mask_row * g.config.word_bytes
+        home = DramArray(address, g.row_bytes(group.mask_words))
+        return Tensor(self._recorder, "mask", group.mask_words, slots=self._plan.regions["mask"], home=home)
 
     def _tensor(
         self, name: str, words: int, place: str, slots: str, home: DramArray | None, base_row: int = 0
@@ -102,7 +110,7 @@ class GroupScheduler:
             base_row,
         )
 
-    def _run_layer(self) -> None:
+    def _run_layer(self, mask: Tensor) -> None:
         g, layer, homes, row = self._g, self._layer, self._homes, self._group.row
         width = g.context_words
         query = self._tensor("query", width, "query", "query slot", homes.get("query", layer), row)
@@ -123,16 +131,20 @@ class GroupScheduler:
         attention = AttentionScheduler(
             self._linear,
             self._plan,
-            AttentionTensors(query, key, value, context, self._plan.regions["numerators"], self._mask, kept),
+            AttentionTensors(query, key, value, context, self._plan.regions["numerators"], mask, kept),
         )
         self._project(query, key, value, attention)
         attention.finish()
         self._transform(context)
 
+    def _stream(self, slots: str) -> Tensor:
+        """The residual stream, the input of this layer."""
+        home = self._homes.get("stream", self._layer)
+        return self._tensor("stream", self._g.hidden_words, "stream", slots, home, self._group.row)
+
     def _project(self, query: Tensor, key: Tensor, value: Tensor, attention: AttentionScheduler) -> None:
         g, linear, tokens = self._g, self._linear, self._group.tokens
-        home = self._homes.get("stream", self._layer)
-        stream = self._tensor("stream", g.hidden_words, "stream", "panel", home, self._group.row)
+        stream = self._stream("panel")
         for first in range(0, tokens, self._plan.choice.panel):
             end = min(first + self._plan.choice.panel, tokens)
             panel = (Pieces(stream, first, end, linear.weight("query").piece_words) if self._plan.choice.split else
@@ -196,59 +208,81 @@ class GroupScheduler:
                 result.written(target, first, end, step.word, step.words)
 
     def _transform(self, context: Tensor) -> None:
-        homes, layer = self._homes, self._layer
-        stream = self._tensor(
-            "stream", self._g.hidden_words, "stream", "block", homes.get("stream", layer), self._group.row
-        )
+        stream = self._stream("block")
         views = {0: self._project_output(stream, context, *self._blocks[0])}
-        for index, (first, end) in enumerate(self._blocks):
+        for index, block in enumerate(self._blocks):
             if index + 1 < len(self._blocks):
                 views[index + 1] = self._project_output(stream, context, *self._blocks[index + 1])
-            self._feed_forward(views.pop(index), first, end)
+            self._feed_forward(views.pop(index), *block)
 
-    def _project_output(self, stream: Tensor, context: Tensor, first: int, end: int) -> View:
-        """Output projection, residual and LayerNorm of a block, in place of its rows of the stream."""
+    def _rows(self, name: str, first: int, end: int, view: View | None, layer: int | None = None) -> Rows:
+        """Rows of a tensor of this layer, or of ``layer``, that is one of those of the residual stream."""
+        home = self._homes.get(name, self._layer if layer is None else layer)
+        label = f"layer {self._layer} {name}"
+        tensor = Tensor(self._recorder, label, self._g.hidden_words, home=home, base_row=self._group.row)
+        return Rows(tensor, first, end, view)
+
+    def _project_output(self, stream: Tensor, context: Tensor, first: int, end: int) -> View | None:
+        """Output projection, residual and LayerNorm of a block, in place of its rows of the stream where they lie in
+        the scratchpad; returns those."""
         g = self._g
-        operand = context.read(first, end, 0, g.context_words)
-        rows = stream.read(first, end, 0, g.hidden_words)
-        self._normalised("output", "attention_norm", operand, rows, first, end, g.head_words)
-        self._keep("attention_norm", rows, first, end, g.hidden_words)
-        return rows
+        view: View | None = None
+        operand: View | Pieces
+        if "rows" in self._plan.choice.streamed:
+            operand = Pieces(context, first, end, self._linear.weight("output").piece_words)
+        else:
+            operand = context.read(first, end, 0, g.context_words)
+            view = stream.read(first, end, 0, g.hidden_words)
+        source, result = (self._rows(name, first, end, view) for name in ("stream", "attention_norm"))
+        self._normalised("output", "attention_norm", operand, source, result, g.head_words)
+        return view
 
-    def _feed_forward(self, rows: View, first: int, end: int) -> None:
-        """FFN, residual and LayerNorm of a block, in place of its rows of the stream."""
+    def _feed_forward(self, view: View | None, first: int, end: int) -> None:
+        """FFN, residual and LayerNorm of a block, in place of its rows of the stream where they lie in the scratchpad,
+        in ``view``."""
         g, linear, m = self._g, self._linear, end - first
-        hidden = View(self._plan.regions["hidden"][0], 0, g.ffn_words)
+        streamed = "hidden" in self._plan.choice.streamed
+        source = self._rows("attention_norm", first, end, view)
+        result = self._rows("stream", first, end, view, self._layer + 1)
+        home = self._homes.get("ffn_hidden", self._layer)
+        label = f"layer {self._layer} ffn_hidden"
+        tensor = Tensor(self._recorder, label, g.ffn_words, home=home, base_row=self._group.row)
+        hidden = Rows(tensor, first, end, None if streamed else View(self._plan.regions["hidden"][0], 0, g.ffn_words))
+        operand = source.operand(linear.weight("ffn_in").piece_words)
         step_words = 0
         for step in linear.steps(
-            linear.weight("ffn_in"), m, g.ffn_words, False, 2 * g.config.parameter_words, False
+            linear.weight("ffn_in"), m, g.ffn_words, False, 2 * g.config.parameter_words, streamed
         ):
-            linear.product("ffn_in", rows, m, step)
+            linear.product("ffn_in", operand, m, step)
+            target = hidden.target(step.word, step.words)
             self._recorder.vector(
                 Function.GELU,
                 step.accumulator,
                 m,
                 g.groups(step.words),
                 parameters=linear.parameters("ffn_in", step.word, step.words),
-                destination=hidden.at(0, step.word),
-                comment=f"layer {self._layer} ffn_hidden rows {first} to {end - 1}",
+                destination=target,
+                comment=f"{label} rows {first} to {end - 1}",
             )
+            hidden.written(target, step.word, step.words)
             step_words = step.words
-        self._keep("ffn_hidden", hidden, first, end, g.ffn_words)
-        self._normalised("ffn_out", "output_norm", hidden, rows, first, end, step_words)
-        self._keep("stream", rows, first, end, g.hidden_words, self._layer + 1)
+        hidden.finish()
+        operand = hidden.operand(linear.weight("ffn_out").piece_words)
+        self._normalised("ffn_out", "output_norm", operand, source, result, step_words)
 
-    def _normalised(self, name: str, norm: str, a: View, rows: View, first: int, end: int, late: int) -> None:
-        """LayerNorm(rows + a . W^T) in place of ``rows``.
+    def _normalised(
+        self, name: str, norm: str, a: View | Pieces, source: Rows, result: Rows, late: int
+    ) -> None:
+        """LayerNorm(source + a . W^T) to ``result``.
 
         Where a row's sums stay in the accumulators until its statistics are known, they are computed once (fused);
         else a first pass finds the statistics, and a second one computes the sums again and normalises them."""
-        g, linear, m = self._g, self._linear, end - first
-        words, apart = g.hidden_words, self._plan.choice.apart
-        rest = f"rows {first} to {end - 1}"
+        g, linear, m = self._g, self._linear, source.end - source.first
+        words, apart, staged = g.hidden_words, self._plan.choice.apart, source.view is None
+        rest = f"rows {source.first} to {source.end - 1}"
 
         def steps() -> list[Step]:
-            return list(linear.steps(linear.weight(name), m, words, not apart, 3 * g.config.parameter_words, False))
+            return list(linear.steps(linear.weight(name), m, words, not apart, 3 * g.config.parameter_words, staged))
 
         def residual(part: Step, final: bool) -> None:
             mean = self._image.mean
@@ -258,7 +292,7 @@ class GroupScheduler:
                 m,
                 g.groups(part.words),
                 parameters=linear.parameters(name, part.word, part.words),
-                residual=rows.at(0, part.word),
+                residual=source.read(part.word, part.words),
                 multiplier=mean.multiplier,
                 shift=mean.shift,
                 continues=part.word > 0,
@@ -267,34 +301,28 @@ class GroupScheduler:
             )
 
         def normalise(step: Step) -> None:
-            for part in linear.parts(step, m, 1):
+            for part in linear.parts(step, m, 1, staged):
+                target = result.target(part.word, part.words)
                 self._recorder.vector(
                     Function.LAYER_NORM,
                     part.accumulator,
                     m,
                     g.groups(part.words),
                     parameters=linear.parameters(norm, part.word, part.words),
-                    destination=rows.at(0, part.word),
+                    destination=target,
                     comment=f"layer {self._layer} {norm} {rest}",
                 )
+                result.written(target, part.word, part.words)
 
         for step in steps():
             linear.product(name, a, m, step, late if step.tile == 0 else 0)
-            for part in linear.parts(step, m, 2):
+            for part in linear.parts(step, m, 2, staged):
                 residual(part, final=True)
             if not apart:
                 normalise(step)
         for step in steps() if apart else []:
             linear.product(name, a, m, step)
-            for part in linear.parts(step, m, 2):
+            for part in linear.parts(step, m, 2, staged):
                 residual(part, final=False)
             normalise(step)
-
-    def _keep(self, name: str, view: View, first: int, end: int, words: int, layer: int = -1) -> None:
-        """Store the rows when the tensor has a home."""
-        home = self._homes.get(name, self._layer if layer < 0 else layer)
-        if home is not None:
-            rows = (self._group.row + first, self._group.row + end)
-            self._recorder.store(
-                view, home, rows, 0, words, f"layer {self._layer} {name} rows {first} to {end - 1}"
-            )
+        result.finish()

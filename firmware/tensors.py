@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from .memory import Region
 from .recorder import DramArray, Recorder, View
 
-__all__ = ["Pieces", "Tensor"]
+__all__ = ["Pieces", "Rows", "Tensor"]
 
 
 @dataclass(eq=False)
@@ -81,3 +81,38 @@ class Pieces:
         assert word % self.piece_words == 0
         words = min(self.piece_words, self.tensor.words - word)
         return self.tensor.read(self.first, self.end, word, words).at(self.row + row)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows ``first`` to ``end`` - 1 of a tensor, which operations read and write in parts.
+
+    They lie in the scratchpad, in ``view``; None: each part comes from the tensor's home when it is read, and goes
+    there when it is written."""
+
+    tensor: Tensor
+    first: int
+    end: int
+    view: View | None
+
+    def operand(self, piece_words: int) -> View | Pieces:
+        """The rows as an operand of products whose weights come in pieces of ``piece_words`` words."""
+        return self.view or Pieces(self.tensor, self.first, self.end, piece_words)
+
+    def read(self, word: int, words: int) -> View:
+        """Words ``word`` to ``word + words - 1`` of each row."""
+        return self.view.at(0, word) if self.view else self.tensor.read(self.first, self.end, word, words)
+
+    def target(self, word: int, words: int) -> View:
+        """Where an operation may write these words; :meth:`written` has to follow it."""
+        return self.view.at(0, word) if self.view else self.tensor.target(self.first, self.end, word, words)
+
+    def written(self, target: View, word: int, words: int) -> None:
+        """The words have been written to ``target``."""
+        if self.view is None:
+            self.tensor.written(target, self.first, self.end, word, words)
+
+    def finish(self) -> None:
+        """All words have been written: store them when they lie in the scratchpad and the tensor has a home."""
+        if self.view is not None:
+            self.tensor.written(self.view, self.first, self.end, 0, self.tensor.words)
