@@ -171,7 +171,13 @@ def _kept_tensors(space: _Workspace, groups: Sequence[Group], keep: tuple[str, .
 def _schedule(image: ModelImage, plan: Plan, homes: Homes) -> list[Instruction]:
     recorder = Recorder(image.geometry.config)
     GroupScheduler(image, plan, recorder, homes).run()
-    return place(recorder, Ring(plan.ring_start, plan.ring_words))
+    try:
+        return place(recorder, Ring(plan.ring_start, plan.ring_words))
+    except RingError:
+        if not plan.choice.streamed:
+            raise
+    # Of what streams there is no plan that needs less.
+    return place(recorder, Ring(plan.ring_start, plan.ring_words), ahead=False)
 
 
 def compile_program(

@@ -73,6 +73,10 @@ class Ring:
         """How many buffers are in it."""
         return len(self._live)
 
+    def rewind(self) -> None:
+        """The next buffer goes to the lowest gap that is large enough."""
+        self._next = self._start
+
     def allocate(self, words: int) -> int | None:
         """Address of ``words`` free words; None when there are none in one piece."""
         low = self._gap(self._next, words)

@@ -274,16 +274,20 @@ class _Loads:
     """The buffers that still have to be filled: those in the ring in the order of their first use, those in
     regions in the order in which they were recorded; neither kind holds up the other."""
 
-    def __init__(self, recorder: Recorder, ring: Ring, program: list[Instruction]):
+    def __init__(self, recorder: Recorder, ring: Ring, program: list[Instruction], ahead: bool):
         used = [buffer for buffer in recorder.ring_buffers if buffer.first >= 0]
         self._ring_buffers = deque(sorted(used, key=lambda buffer: buffer.first))
         self._region_buffers = deque(recorder.region_buffers)
         self._ring = ring
         self._program = program
+        self._ahead = ahead
 
     def _fill_ring(self, done: int) -> bool:
         buffer = self._ring_buffers[0]
         crowded = self._ring.buffers >= _MOST_BUFFERS
+        if not self._ahead:
+            crowded = buffer.first > done + 1
+            self._ring.rewind()
         address = None if crowded or buffer.ready > done else self._ring.allocate(buffer.words)
         if address is None:
             return False
@@ -323,9 +327,10 @@ class _Loads:
                 region_blocked = not self._fill_region(done)
 
 
-def place(recorder: Recorder, ring: Ring) -> list[Instruction]:
+def place(recorder: Recorder, ring: Ring, ahead: bool = True) -> list[Instruction]:
     """The program, without synchronisation: operations with their addresses, and loads as early as they can
-    be.
+    be; unless they may run ``ahead``, only right before the operation that uses them first, at the start of the ring,
+    so that its gaps stay in one piece.
 
     Raises
     ------
@@ -333,7 +338,9 @@ def place(recorder: Recorder, ring: Ring) -> list[Instruction]:
         When an operation's buffers do not fit the ring together.
     """
     program: list[Instruction] = []
-    loads = _Loads(recorder, ring, program)
+    for buffer in (*recorder.ring_buffers, *recorder.region_buffers):
+        buffer.filled = False
+    loads = _Loads(recorder, ring, program, ahead)
     loads.advance(_BEFORE)
     for index, operation in enumerate(recorder.operations):
         fields = operation.instruction.fields
