@@ -57,14 +57,14 @@ def _transfer(config: AcceleratorConfig, load: bool, f: dict[str, int]) -> list[
 
 def _matmul(config: AcceleratorConfig, f: dict[str, int]) -> list[Access]:
     k = f["k_tiles"]
-    sums = Access(Space.ACCUMULATOR, True, f["accumulator"], f["n_tiles"], f["accumulator_stride"], f["m"])
+    sums = (f["accumulator"], f["n_tiles"], f["accumulator_stride"], f["m"])
     result = [
         Access(Space.SCRATCHPAD, False, f["a"], f["m"], f["a_stride"], k),
         Access(Space.SCRATCHPAD, False, f["b"], f["n_tiles"] * config.cols, f["b_stride"], k),
-        sums,
+        Access(Space.ACCUMULATOR, True, *sums),
     ]
     if f.get("accumulate"):
-        result.append(replace(sums, write=False))
+        result.append(Access(Space.ACCUMULATOR, False, *sums))
     return result
 
 

@@ -2,18 +2,18 @@
 synchronisation."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 from ..hdl.isa import INSTRUCTION_BYTES, Opcode
 from .assembler import Instruction, assemble
-from .dependencies import synchronise
+from .dependencies import Edge, synchronise
 from .estimate import estimate
 from .geometry import CompileError, Geometry, ceil_div
 from .groups import Group, group_sentences
 from .layout import ModelImage
 from .memory import Ring
-from .planner import STEP_WORDS, STREAMED, Choice, Plan, plans
+from .planner import STEP_WORDS, Choice, Plan, plans
 from .program import KEEPABLE, KeptTensor, Program
 from .recorder import DramArray, Recorder, RingError, place
 from .scheduler import GroupScheduler, Homes
@@ -28,10 +28,6 @@ _CANDIDATES = 6
 _MOST_COMPARED = 20_000
 #: Ratio of cycles up to which plans count as equal.
 _INDIFFERENT = 1.003
-
-
-#: What comparing found, by the lengths of a group's sentences and what is streamed: choice, words of a step, cycles.
-_Known = dict[tuple[tuple[int, ...], frozenset[str]], list[tuple[Choice, int, float]]]
 
 
 class _Workspace:
@@ -222,10 +218,10 @@ def compile_program(
             raise CompileError(f"a sentence must have 1 to {config.max_tokens} tokens, not {length}")
     together, one_by_one = (group_sentences(geometry, lengths, tokens) for tokens in (_GROUP_TOKENS, 0))
     # Sentences need more memory together than one by one, and streaming takes less still.
-    attempts = product((STREAMED[:1], STREAMED), [together] if together == one_by_one else [together, one_by_one])
-    for levels, groups in attempts:
+    attempts = product((False, True), [together] if together == one_by_one else [together, one_by_one])
+    for streaming, groups in attempts:
         try:
-            return _compile_groups(image, keep, base, workspace, groups, apart, levels)
+            return _compile_groups(image, keep, base, workspace, groups, apart, streaming)
         except CompileError as error:
             refusal = error
     raise refusal
@@ -233,10 +229,10 @@ def compile_program(
 
 def _compile_groups(
     image: ModelImage, keep: tuple[str, ...], base: int, workspace: int | None, groups: list[Group],
-    apart: bool | None, levels: Sequence[frozenset[str]],
+    apart: bool | None, streaming: bool,
 ) -> Program:
-    known: _Known = {}
-    choices = [_ranked(image, group, apart, levels, known) for group in groups]
+    known: dict[tuple[int, ...], list[tuple[Choice, int, float]]] = {}
+    choices = [_ranked(image, group, apart, streaming, known) for group in groups]
     plan_list = [_next(choice, image) for choice in choices]
     while True:
         try:
@@ -246,48 +242,44 @@ def _compile_groups(
 
 
 def _ranked(
-    image: ModelImage, group: Group, apart: bool | None, levels: Sequence[frozenset[str]],
-    known: _Known,
+    image: ModelImage, group: Group, apart: bool | None, streaming: bool,
+    known: dict[tuple[int, ...], list[tuple[Choice, int, float]]],
 ) -> Iterator[Plan]:
-    """The plans of ``group``, with the first of ``levels`` of what is streamed, then with the next: first the most
-    promising ones, in the order of the cycles that the cycle model gives a layer by them, then all. ``known`` keeps
-    what was found for sentences of the same lengths."""
+    """The plans of ``group``: first the most promising ones, in the order of the cycles that the cycle model gives a
+    layer by them, then all. ``known`` keeps what was found for sentences of the same lengths."""
     lengths = tuple(s.length for s in group.sentences)
-    for streamed in levels:
-        key = (lengths, streamed)
-        if key not in known:
-            known[key] = _compared(image, lengths, apart, streamed)
-        for choice, step_words, cost in known[key]:
-            plan = next((plan for plan in plans(image, group, choice)), None)
-            if plan is not None:
-                plan.step_words, plan.cost = step_words, cost
-                yield plan
-        yield from plans(image, group, apart=apart, streamed=streamed)
+    if lengths not in known:
+        known[lengths] = _compared(image, lengths, apart, streaming)
+    for choice, step_words, cost in known[lengths]:
+        plan = next((plan for plan in plans(image, group, choice)), None)
+        if plan is not None:
+            plan.step_words, plan.cost = step_words, cost
+            yield plan
+    yield from plans(image, group, apart=apart, streaming=streaming)
 
 
 def _compared(
-    image: ModelImage, lengths: tuple[int, ...], apart: bool | None, streamed: frozenset[str]
+    image: ModelImage, lengths: tuple[int, ...], apart: bool | None, streaming: bool
 ) -> list[tuple[Choice, int, float]]:
     """The best plans for one layer of one group of ``lengths``: choice, words of a step, predicted cycles."""
     geometry = replace(image.geometry, layers=1)
     layer = replace(image, geometry=geometry, layers=image.layers[:1])
     group, = group_sentences(geometry, lengths, sum(lengths))
     found: list[tuple[Choice, int, float]] = []
-    instructions = 0
-    for plan in plans(layer, group, apart=apart, streamed=streamed):
+    compared = 0
+    for plan in plans(layer, group, apart=apart, streaming=streaming):
         for step_words in STEP_WORDS:
             fresh = next(plans(layer, group, plan.choice))  # scheduling leaves its traces in the regions
             fresh.step_words = step_words
             try:
-                program = _compile(layer, ("output",), 0, None, [group], [fresh])
+                instructions, edges, _ = _instructions(layer, ("output",), 0, None, [group], [fresh])
             except _PlanError:
                 continue
-            cycles = estimate(geometry.config, program.instructions, program.edges).cycles
-            found.append((plan.choice, step_words, cycles))
-            instructions += len(program.instructions)
-            if instructions > _MOST_COMPARED:
+            found.append((plan.choice, step_words, estimate(geometry.config, instructions, edges).cycles))
+            compared += len(instructions)
+            if compared > _MOST_COMPARED:
                 break
-        if len(found) >= _CANDIDATES or instructions > _MOST_COMPARED:
+        if len(found) >= _CANDIDATES or compared > _MOST_COMPARED:
             break
     # The model does not tell small differences apart: the rough order decides between those.
     enough = _INDIFFERENT * min((cycles for *_, cycles in found), default=0)
@@ -310,16 +302,26 @@ def _next(choice: Iterable[Plan], image: ModelImage) -> Plan:
     )
 
 
-def _compile(
+@dataclass(frozen=True)
+class _Places:
+    """Where in DRAM a program's workspace, its mask and its instructions lie."""
+
+    space: _Workspace
+    mask: int
+    mask_bytes: int
+    program: int
+
+
+def _instructions(
     image: ModelImage,
     keep: tuple[str, ...],
     base: int,
     workspace: int | None,
     groups: list[Group],
     plan_list: list[Plan],
-) -> Program:
+) -> tuple[list[Instruction], list[Edge], _Places]:
+    """The instructions of the batch, synchronised, and their dependencies."""
     geometry, config = image.geometry, image.geometry.config
-    lengths = tuple(s.length for group in groups for s in group.sentences)
     space = _Workspace(geometry, base + image.data.size if workspace is None else workspace)
     mask_bytes = sum(geometry.row_bytes(group.mask_words) for group in groups)
     mask = space.take(mask_bytes)
@@ -335,21 +337,33 @@ def _compile(
     edges = synchronise(config, instructions, written)
     instructions.append(Instruction(Opcode.END))
     address = space.take(len(instructions) * INSTRUCTION_BYTES)
-    home = space.arrays["stream", 0]
+    return instructions, edges, _Places(space, mask, mask_bytes, address)
+
+
+def _compile(
+    image: ModelImage,
+    keep: tuple[str, ...],
+    base: int,
+    workspace: int | None,
+    groups: list[Group],
+    plan_list: list[Plan],
+) -> Program:
+    instructions, edges, places = _instructions(image, keep, base, workspace, groups, plan_list)
+    home = places.space.arrays["stream", 0]
     return Program(
-        geometry,
-        lengths,
+        image.geometry,
+        tuple(s.length for group in groups for s in group.sentences),
         keep,
-        address,
+        places.program,
         instructions,
         assemble(instructions),
         edges,
         plan_list,
         home.address,
         home.row_bytes,
-        mask,
-        mask_bytes,
-        _kept_tensors(space, groups, keep),
-        space.end,
+        places.mask,
+        places.mask_bytes,
+        _kept_tensors(places.space, groups, keep),
+        places.space.end,
         groups,
     )

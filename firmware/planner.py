@@ -11,7 +11,7 @@ from .groups import Group
 from .layout import LayerImage, ModelImage
 from .memory import Phase, Region, pack
 
-__all__ = ["STEP_WORDS", "STREAMED", "Choice", "Plan", "plans"]
+__all__ = ["STEP_WORDS", "Choice", "Plan", "plans"]
 
 #: Cycles of the vector engine's start-ups and drains in an attention unit, and what a unit costs on top.
 _SOFTMAX_OVERHEAD = 130
@@ -20,8 +20,8 @@ _UNIT_OVERHEAD = 20
 #: not matter, of short ones more of the epilogue hides under the next step.
 STEP_WORDS = (1024, 128)
 _TENSORS = ("stream", "query", "key", "value")
-#: What :attr:`Choice.streamed` may be; each costs more than the one before, and needs less of the scratchpad.
-STREAMED = tuple(frozenset(names) for names in ((), ("hidden",), ("hidden", "rows"), ("hidden", "rows", "heads")))
+#: What :attr:`Choice.streamed` may be; each needs less of the scratchpad than the one before.
+_STREAMED = tuple(frozenset(names) for names in ((), ("hidden",), ("hidden", "rows"), ("hidden", "rows", "heads")))
 
 
 @dataclass(frozen=True)
@@ -301,15 +301,25 @@ def _slowdown(choice: Choice, ring: int, useful: int, plenty: int) -> float:
     return factor if choice.slots > 1 else factor * 1.02
 
 
+def _wastes_array(geometry: Geometry, group: Group, ring: int) -> bool:
+    """Whether a block has fewer rows than the array has columns unless something is streamed."""
+    g, config = geometry, geometry.config
+    rows = min(config.cols, group.tokens)
+    blocks = min(2, ceil_div(group.tokens, rows))
+    block = rows * (g.context_words + blocks * g.hidden_words + g.ffn_words)
+    return group.mask_words + block + ring > config.scratchpad_words
+
+
 def plans(
     image: ModelImage,
     group: Group,
     choice: Choice | None = None,
     apart: bool | None = None,
-    streamed: frozenset[str] = STREAMED[0],
+    streaming: bool = False,
 ) -> Iterator[Plan]:
-    """Plans for ``group``, the most promising first; only that of ``choice``, if given, else those with what is
-    ``streamed``, and of them only those that are ``apart`` or are not.
+    """Plans for ``group``, the most promising first; only that of ``choice``, if given, else only those that are
+    ``apart`` or are not. Those that stream something are among them where ``streaming`` is allowed, or where all others
+    would waste the array.
 
     Raises
     ------
@@ -317,12 +327,13 @@ def plans(
         When the scores of a row do not fit the accumulators.
     """
     g, config, layer = image.geometry, image.geometry.config, image.layers[0]
+    least, useful, plenty = _ring_needs(g, layer)
+    levels = _STREAMED if streaming or _wastes_array(g, group, least) else _STREAMED[:1]
+    possible = [choice] if choice else [c for level in levels for c in _choices(g, group, layer, apart, level)]
     ranked = sorted(
-        ((_cost(g, group, layer, choice), index, choice)
-         for index, choice in enumerate(_choices(g, group, layer, apart, streamed) if choice is None else [choice])),
+        ((_cost(g, group, layer, choice), index, choice) for index, choice in enumerate(possible)),
         key=lambda item: item[:2],
     )
-    least, useful, plenty = _ring_needs(g, layer)
     waiting: list[tuple[float, int, Plan]] = []
     for cost, index, choice in ranked:
         while waiting and waiting[0][0] <= cost:

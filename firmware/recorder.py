@@ -64,15 +64,17 @@ class View:
 
 @dataclass(eq=False, slots=True)
 class DramArray:
-    """Rows in DRAM: row i from byte ``address + i * row_bytes``; the stores to it so far."""
+    """Rows in DRAM: row i from byte ``address + i * row_bytes``; for each range of rows (first, last + 1) the last
+    operation that stored to it."""
 
     address: int
     row_bytes: int
-    stores: list[tuple[int, int, int]] = field(default_factory=list)  # (first row, last row + 1, operation)
+    stores: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def last_store(self, first: int, end: int) -> int:
         """The last operation that stored to one of the rows ``first`` to ``end`` - 1."""
-        return max((op for low, high, op in self.stores if low < end and first < high), default=_BEFORE)
+        found = (op for (low, high), op in self.stores.items() if low < end and first < high)
+        return max(found, default=_BEFORE)
 
 
 @dataclass(eq=False, slots=True)
@@ -195,7 +197,7 @@ class Recorder:
         ):
             fields |= {"count": 1, "dram_stride": 0, "words": count * words}
         index = self._record(Instruction(Opcode.STORE, fields, comment=comment), (("scratchpad", view),))
-        target.stores.append((*rows, index))
+        target.stores[rows] = index
 
     def matmul(
         self,
