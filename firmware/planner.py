@@ -302,7 +302,8 @@ def _slowdown(choice: Choice, ring: int, useful: int, plenty: int) -> float:
 
 
 def _wastes_array(geometry: Geometry, group: Group, ring: int) -> bool:
-    """Whether a block has fewer rows than the array has columns unless something is streamed."""
+    """Whether a block has fewer rows than the array has columns, beside a ring of ``ring`` words, unless something is
+    streamed."""
     g, config = geometry, geometry.config
     rows = min(config.cols, group.tokens)
     blocks = min(2, ceil_div(group.tokens, rows))
@@ -328,7 +329,7 @@ def plans(
     """
     g, config, layer = image.geometry, image.geometry.config, image.layers[0]
     least, useful, plenty = _ring_needs(g, layer)
-    levels = _STREAMED if streaming or _wastes_array(g, group, least) else _STREAMED[:1]
+    levels = _STREAMED if streaming or _wastes_array(g, group, useful) else _STREAMED[:1]
     possible = [choice] if choice else [c for level in levels for c in _choices(g, group, layer, apart, level)]
     ranked = sorted(
         ((_cost(g, group, layer, choice), index, choice) for index, choice in enumerate(possible)),

@@ -63,3 +63,11 @@ def test_buffers_in_the_ring_never_overlap(seed: int) -> None:
         assert 7 <= address <= 71 - words
         assert not taken & set(range(address, address + words))
         live[address] = words
+
+
+def test_a_rewound_ring_starts_at_its_lowest_gap() -> None:
+    ring = Ring(0, 10)
+    assert [ring.allocate(2), ring.allocate(3)] == [0, 2]
+    ring.free(0)
+    ring.rewind()
+    assert [ring.allocate(2), ring.allocate(2)] == [0, 5]

@@ -2,6 +2,8 @@
 engines gives another result. Memories start with random contents."""
 
 import re
+import sys
+from itertools import pairwise
 from time import perf_counter
 
 import celosia.firmware.scheduler as scheduler
@@ -13,7 +15,7 @@ from celosia.firmware.driver import Accelerator
 from celosia.firmware.estimate import estimate
 from celosia.firmware.geometry import CompileError
 from celosia.firmware.layout import ModelImage, build_image
-from celosia.firmware.program import KEEPABLE
+from celosia.firmware.program import KEEPABLE, Program
 from celosia.firmware.roofline import bound
 from celosia.firmware.synthetic import random_encoder, random_tokens
 from celosia.firmware.transport import FunctionalTransport
@@ -45,7 +47,7 @@ MINILM = (384, 1536, 12)
 
 def check(
     config: AcceleratorConfig, shape: tuple[int, int, int], lengths: list[int], layers: int = 1
-) -> None:
+) -> Program:
     """Run a batch, every second sentence with a mask, and compare every tensor of every layer."""
     encoder = random_encoder(*shape, layers, seed=sum(lengths))
     rng = np.random.default_rng(len(lengths))
@@ -63,6 +65,7 @@ def check(
                     values, golden[layer][name], f"layer {layer} {name}", strict=True
                 )
         np.testing.assert_array_equal(output, golden[-1]["output"], strict=True)
+    return result.program
 
 
 def image_of(config: AcceleratorConfig, shape: tuple[int, int, int], layers: int = 1) -> ModelImage:
@@ -115,6 +118,44 @@ def test_rows_that_memories_cannot_hold(config: AcceleratorConfig, shape: tuple[
     check(config, shape, [3])
 
 
+@pytest.mark.parametrize(
+    ("rows", "cols", "options", "shape", "lengths", "streamed"),
+    [
+        (16, 16, {}, (32, 12_000, 2), [9], {"hidden"}),
+        (16, 16, {}, (16, 17_000, 1), [3, 4], {"hidden"}),  # a row is longer than the scratchpad
+        (64, 64, {}, (64, 9000, 2), [5, 3], {"hidden"}),
+        (4, 4, {"bus_bits": 256}, (8, 9000, 1), [5], {"hidden"}),
+        (16, 16, {}, (384, 200, 12), [20], {"hidden", "rows"}),
+        (8, 8, {"bus_bits": 256}, (100, 50, 100), [10], {"hidden", "rows"}),  # each head takes 32 bytes
+        (64, 64, {"lanes": 4, "bus_bits": 256}, (256, 64, 1), [3], {"hidden", "rows", "heads"}),
+        (64, 64, {"lanes": 4, "bus_bits": 256}, (192, 64, 1), [130], {"hidden", "rows", "heads"}),
+        (64, 4, {"lanes": 4, "bus_bits": 256}, (128, 64, 1), [20], {"hidden", "rows", "heads"}),
+        (4, 64, {"bus_bits": 256}, (300, 64, 1), [40], {"hidden", "rows", "heads"}),
+    ],
+)
+def test_rows_and_heads_that_memories_cannot_hold_are_streamed(
+    rows: int, cols: int, options: dict[str, int], shape: tuple[int, int, int], lengths: list[int], streamed: set[str]
+) -> None:
+    config = AcceleratorConfig(rows=rows, cols=cols, max_k=32768, row_entries=64, **options, **SMALL)
+    program = check(config, shape, lengths)
+    assert [plan.choice.streamed for plan in program.plans] == [streamed] * len(program.plans)
+    assert f"streamed: {', '.join(sorted(streamed))}" in program.plans[0].describe()
+
+
+def test_nothing_is_streamed_where_a_block_is_as_wide_as_the_array() -> None:
+    for memory in ({}, {"scratchpad_kib": 64, "accumulator_kib": 64}):
+        image = image_of(AcceleratorConfig(**memory), MINILM)
+        for tokens in (8, 32, 128):
+            plan, = compile_program(image, [tokens]).plans
+            assert not plan.choice.streamed
+
+
+def test_512_tokens_in_the_smallest_memories() -> None:
+    """The mask takes half of the scratchpad, and a tile of weights a quarter."""
+    config = AcceleratorConfig(rows=64, cols=64, lanes=4, bus_bits=256, row_entries=64, **SMALL)
+    check(config, (16, 64, 1), [512])
+
+
 def powers(low: int, high: int) -> st.SearchStrategy[int]:
     return st.integers(low.bit_length() - 1, high.bit_length() - 1).map(lambda exponent: 1 << exponent)
 
@@ -126,22 +167,36 @@ def configs(draw: st.DrawFn) -> AcceleratorConfig:
     return AcceleratorConfig(
         rows=rows, cols=cols, lanes=draw(powers(4, min(rows, cols))), bus_bits=draw(powers(64, 256)),
         scratchpad_kib=draw(powers(16, 64)), scratchpad_banks=draw(powers(2, 16)),
-        accumulator_kib=draw(powers(16, 64)), row_entries=draw(powers(64, 512)), queue_depth=draw(powers(2, 64)))
+        accumulator_kib=draw(powers(16, 64)), row_entries=draw(powers(64, 512)), queue_depth=draw(powers(2, 64)),
+        max_k=32768)
+
+
+@st.composite
+def works(draw: st.DrawFn) -> tuple[tuple[int, int, int], list[int], int]:
+    """Shape (hidden, ffn, heads), lengths and layers; at most one of them beyond what small memories hold at once."""
+    heads, head, ffn = draw(st.integers(1, 6)), draw(st.integers(1, 40)), draw(st.integers(1, 300))
+    lengths, layers = draw(st.lists(st.integers(1, 40), min_size=1, max_size=3)), draw(st.integers(1, 2))
+    long = draw(st.sampled_from([*["nothing"] * 6, "ffn", "head", "heads", "length"]))
+    if long != "nothing":
+        lengths, layers = lengths[:1], 1
+    match long:
+        case "ffn":
+            heads, head, ffn = 1, min(head, 16), draw(st.integers(300, 12_000))
+        case "head":
+            heads, head = 1, draw(st.integers(40, 300))
+        case "heads":
+            heads, head = draw(st.integers(6, 60)), min(head, 2)
+        case "length":
+            heads, head, ffn, lengths = 1, min(head, 16), min(ffn, 64), [draw(st.integers(40, 512))]
+    return (heads * head, ffn, heads), lengths, layers
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    config=configs(),
-    heads=st.integers(1, 6),
-    head=st.integers(1, 40),
-    ffn=st.integers(1, 300),
-    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=3),
-    layers=st.integers(1, 2),
-)
+@given(config=configs(), work=works())
 def test_any_encoder_on_any_configuration(
-    config: AcceleratorConfig, heads: int, head: int, ffn: int, lengths: list[int], layers: int
+    config: AcceleratorConfig, work: tuple[tuple[int, int, int], list[int], int]
 ) -> None:
-    check(config, (heads * head, ffn, heads), lengths, layers)
+    check(config, *work)
 
 
 def test_a_fully_masked_sentence() -> None:
@@ -159,6 +214,30 @@ def test_the_program_is_small_and_quickly_made() -> None:
     program = compile_program(image, [128])
     assert perf_counter() - start < 5
     assert len(program.instructions) < 10_000
+
+
+def compiling_work(image: ModelImage, tokens: int) -> tuple[int, int]:
+    """Calls and resumptions of Python and C functions that compiling takes, and instructions that come of it."""
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        program = compile_program(image, [tokens])
+    finally:
+        sys.setprofile(None)
+    return calls, len(program.instructions)
+
+
+def test_compiling_takes_work_in_proportion_to_the_instructions() -> None:
+    """Calls are counted, since times depend on what else the machine does: an instruction of 24 further layers costs
+    what it costs in six further ones. All tensors are spilled, so that every part of the compiler has its share."""
+    work = [compiling_work(image_of(CONFIGS["64x64-16KiB"], EVEN, layers), 40) for layers in (2, 8, 32)]
+    costs = [(more - less) / (longer - shorter) for (less, shorter), (more, longer) in pairwise(work)]
+    assert costs[1] < 1.02 * costs[0]
 
 
 @pytest.mark.parametrize(("tokens", "least"), [(128, 0.98), (32, 0.95)])
