@@ -147,23 +147,23 @@ def _regions(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice
 
     begun = Phase.OVERLAP | Phase.ATTEND if choice.overlap else Phase.ATTEND
     projected = Phase.PROJECT | Phase.OVERLAP | Phase.ATTEND
-    heads, rows_streamed = ("heads" in choice.streamed), ("rows" in choice.streamed)
-    add("mask", group.mask_words, begun if heads else Phase.ALL)
+    streamed = choice.streamed
+    add("mask", group.mask_words, begun if "heads" in streamed else Phase.ALL)
     if "stream" in choice.resident:
         add("stream", max(tokens, g.tiles(token_words) * cols) * g.hidden_words, Phase.ALL)
     else:
         rows = max(panel, g.tiles(g.words(panel)) * cols)
         width = _panel_piece(layer) if choice.split else g.hidden_words
         add("panel", rows * width, Phase.PROJECT | Phase.OVERLAP, min(slots, ceil_div(tokens, panel)))
-        if not rows_streamed:
+        if "rows" not in streamed:
             # Two even when memory is short: the output projection of a block comes before the FFN of the one before.
             add("block", block * g.hidden_words, Phase.TRANSFORM, min(2, ceil_div(tokens, block)))
     if "query" in choice.resident:
         add("query", tokens * g.context_words, Phase.ALL)
     else:
-        if not heads:
+        if "heads" not in streamed:
             add("query slot", unit * g.head_words, begun, slots)
-        if not rows_streamed:
+        if "rows" not in streamed:
             add("context slot", block * g.context_words, Phase.TRANSFORM, min(slots, ceil_div(tokens, block)))
     if "key" in choice.resident:
         rows = max(s.window + g.tiles(s.window_words) * cols for s in group.sentences)
@@ -175,7 +175,7 @@ def _regions(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice
     elif slots > 1:
         add("value slot", g.tiles(g.head_words) * cols * choice.value_words, Phase.ATTEND, slots)
     add("numerators", unit * max(s.window_words for s in group.sentences), begun, 2)
-    if "hidden" not in choice.streamed:
+    if "hidden" not in streamed:
         add("hidden", block * g.ffn_words, Phase.TRANSFORM)
     return result
 
@@ -184,15 +184,15 @@ def _streamed_words(geometry: Geometry, layer: LayerImage, choice: Choice) -> in
     """Ring words that the widest operation needs whose operands go through the ring because of ``choice``."""
     g, config = geometry, geometry.config
     needs = [0]
-    if choice.slots == 1:
+    if "heads" in choice.streamed:
+        needs += [(config.cols + choice.unit) * g.piece_words(g.head_words),
+                  g.tile_step * config.cols * choice.value_words]
+    elif choice.slots == 1:
         pieces = {
             "key": config.cols * g.head_words,
             "value": g.tiles(g.head_words) * config.cols * choice.value_words,
         }
         needs += [words for name, words in pieces.items() if name not in choice.resident]
-    if "heads" in choice.streamed:
-        needs = [(config.cols + choice.unit) * g.piece_words(g.head_words),
-                 g.tile_step * config.cols * choice.value_words]
     records = 2 * config.parameter_words * g.groups(g.tile_step_words)
     used = {"hidden": ("ffn_out",), "rows": ("output", "ffn_in")}
     for names in (names for streamed, names in used.items() if streamed in choice.streamed):
@@ -273,8 +273,9 @@ def _choices(
     )
     units = sorted({ceil_div(longest, ceil_div(longest, max(1, most_unit >> i))) for i in range(12)})
     window = max(s.window_words for s in group.sentences)
-    spilled = {"rows": {"stream", "query"}, "heads": set(_TENSORS)}
-    candidates = [name for name in _TENSORS if not any(name in spilled.get(cause, ()) for cause in streamed)]
+    # What streams lives in DRAM.
+    spilled = set(_TENSORS if "heads" in streamed else _TENSORS[:2] if "rows" in streamed else ())
+    candidates = [name for name in _TENSORS if name not in spilled]
     for size, small in product(range(len(_TENSORS), -1, -1), (False, True)):
         # Spilled keys and values come whole where there is room, else in the smallest pieces.
         pieces = (1, g.beat_bytes // config.rows) if small else (g.tiles(window), window)

@@ -306,6 +306,13 @@ def test_addresses_follow_the_base() -> None:
             (),
             "the longest reduction must be at most max_k = 64, not 112",
         ),
+        (
+            AcceleratorConfig(max_tokens=4096, **SMALL),
+            EVEN,
+            [4000],
+            (),
+            "the scores of 4000 tokens must fit 128 accumulator words of 16 columns",
+        ),
     ],
 )
 def test_refusals(
