@@ -183,6 +183,7 @@ class AttentionScheduler:
         accumulator = half + self._config.half_words - tiles * unit.rows
         total = sentence.window_words
         chunk = total if self._tensors.value.region is not None else self._plan.choice.value_words
+        chunk = min(chunk, self._config.max_k // self._config.rows)
         for part in range(0, total, chunk):
             count = min(chunk, total - part)
             value = self._tensors.value.read(

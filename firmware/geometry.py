@@ -50,7 +50,7 @@ class Geometry:
             raise CompileError(
                 f"the hidden width must be at most max_n = {self.config.max_n}, not {self.hidden}"
             )
-        longest = max(self.context_words, self.hidden_words, self.ffn_words) * self.config.rows
+        longest = max(self.hidden_words, self.ffn_words) * self.config.rows
         if longest > self.config.max_k:
             raise CompileError(
                 f"the longest reduction must be at most max_k = {self.config.max_k}, not {longest}"
@@ -115,10 +115,12 @@ class Geometry:
 
     def piece_words(self, words: int) -> int:
         """Words of the pieces of a reduction of ``words`` words, so that ``cols`` rows of a piece take little of the
-        scratchpad. Where there are several, they begin at whole beats of a row."""
+        scratchpad, and no piece is longer than ``max_k`` (the padding of heads may be). Where there are several, they
+        begin at whole beats of a row."""
         config = self.config
         beat = max(self.weight_step, config.bus_bytes // config.rows)
-        pieces = ceil_div(words, max(beat, config.scratchpad_words // 24 // config.cols))
+        limit = min(config.scratchpad_words // 24 // config.cols, config.max_k // config.rows)
+        pieces = ceil_div(words, max(beat, limit))
         return words if pieces == 1 else ceil_div(ceil_div(words, pieces), beat) * beat
 
     def tiles(self, words: int) -> int:

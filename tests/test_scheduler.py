@@ -150,6 +150,11 @@ def test_nothing_is_streamed_where_a_block_is_as_wide_as_the_array() -> None:
             assert not plan.choice.streamed
 
 
+@pytest.mark.parametrize("memory", [{}, SMALL])
+def test_padded_heads_and_texts_may_be_longer_than_a_reduction(memory: dict[str, int]) -> None:
+    check(AcceleratorConfig(max_k=64, max_n=64, bus_bits=256, **memory), ODD, [100])
+
+
 def test_512_tokens_in_the_smallest_memories() -> None:
     """The mask takes half of the scratchpad, and a tile of weights a quarter."""
     config = AcceleratorConfig(rows=64, cols=64, lanes=4, bus_bits=256, row_entries=64, **SMALL)
