@@ -6,6 +6,7 @@ import cocotb
 import numpy as np
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.isa import Function
+from celosia.hdl.matmul_feeders import ACCUMULATE_SPACING
 from celosia.sim.golden import kernels
 from celosia.sim.golden.parameters import (
     FirstParameters,
@@ -139,9 +140,10 @@ async def array_accumulates_and_chains(dut):
 
 @cocotb.test(**LIMIT)
 async def array_never_waits_for_a_tile_at_full_height(dut):
-    """With at least ``cols`` rows the array is active in every cycle between the first row and the last."""
+    """With at least ``cols`` rows, and as many as the accumulators need between two sums, the array is active in every
+    cycle between the first row and the last."""
     driver, rng = await _driver(dut)
-    m, active = CONFIG.cols, []
+    m, active = max(CONFIG.cols, ACCUMULATE_SPACING), []
 
     async def watch():
         while True:

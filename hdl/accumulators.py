@@ -11,7 +11,7 @@ from .ram import Ram
 __all__ = ["ACCUMULATOR_READ_LATENCY", "AccumulatorPortSignature", "Accumulators"]
 
 #: Cycles from a read to its data.
-ACCUMULATOR_READ_LATENCY = 2
+ACCUMULATOR_READ_LATENCY = 3
 
 
 class AccumulatorPortSignature(wiring.Signature):
@@ -76,15 +76,32 @@ class Accumulators(wiring.Component):
                 ]
                 reads.append(reading)
                 writes.append(writing)
-            m.d.comb += [
-                memory.read_enable.eq(reads[0] | reads[1]),
-                memory.read_address.eq(Mux(reads[0], self.matmul.read_address, self.vector.read_address)),
-                memory.write_address.eq(Mux(writes[0], self.matmul.write_address, self.vector.write_address)),
-                memory.write_data.eq(Mux(writes[0], self.matmul.write_data.as_value(),
-                                  self.vector.write_data.as_value())),
-                memory.write_enable.eq(Mux(writes[0], self.matmul.write_mask,
-                                Mux(writes[1], self.vector.write_mask, 0))),
+            # The registers before the memory.
+            read = Signal(name=f"reads_{half}")
+            read_address = Signal(half_bit, name=f"read_address_{half}", reset_less=True)
+            mask = Signal(memory.slices, name=f"write_mask_{half}")
+            write_address = Signal(half_bit, name=f"write_address_{half}", reset_less=True)
+            write_data = Signal(width, name=f"write_data_{half}", reset_less=True)
+            m.d.sync += [
+                read.eq(reads[0] | reads[1]),
+                mask.eq(Mux(writes[0], self.matmul.write_mask, Mux(writes[1], self.vector.write_mask, 0))),
             ]
+            m.d.sync += read_address.eq(Mux(reads[0], self.matmul.read_address, self.vector.read_address))
+            with m.If(self.matmul.write_enable | self.vector.write_enable):
+                m.d.sync += [
+                    write_address.eq(Mux(writes[0], self.matmul.write_address, self.vector.write_address)),
+                    write_data.eq(Mux(
+                        writes[0], self.matmul.write_data.as_value(), self.vector.write_data.as_value())),
+                ]
+            m.d.comb += [
+                memory.read_enable.eq(read),
+                memory.read_address.eq(read_address),
+                memory.write_enable.eq(mask),
+                memory.write_address.eq(write_address),
+                memory.write_data.eq(write_data),
+            ]
+
+            # The register after it.
             used = Signal(name=f"used_{half}")
             output = Signal(width, name=f"output_{half}", reset_less=True)
             m.d.sync += used.eq(memory.read_enable)

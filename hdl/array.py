@@ -44,8 +44,8 @@ class ArrayRow(wiring.Component):
     weight : in, signed 8 bits
     shift : in, ``cols`` bits
         Columns whose next weight moves on in this cycle, column 0 from ``weight``, the others from their left.
-    swap : in
-        From this cycle's activation on, the next weights are the active ones.
+    swap : in, a bit a group
+        From this cycle's activation of the group on, the next weights are the active ones.
     above : in, ``cols`` x signed ``sum_bits``
         Partial sums of the row above, wanted ``products_latency`` cycles after the activation (and g).
     sums : out, ``cols`` x signed ``sum_bits``
@@ -59,7 +59,7 @@ class ArrayRow(wiring.Component):
             "activation": In(signed(9)),
             "weight": In(signed(8)),
             "shift": In(unsigned(config.cols)),
-            "swap": In(1),
+            "swap": In(unsigned(config.cols // config.macs_per_multiplier)),
             "above": In(sums),
             "sums": Out(sums),
         })
@@ -67,11 +67,8 @@ class ArrayRow(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         share = self.config.macs_per_multiplier
-        groups = self.config.cols // share
-        swaps = Signal(groups, reset_less=True)
-        m.d.sync += swaps.eq(Cat(self.swap, swaps))
         activation, weight = self.activation, self.weight
-        for g in range(groups):
+        for g in range(self.config.cols // share):
             held = Signal(signed(9), name=f"activation_{g}", reset_less=True)
             m.d.sync += held.eq(activation)
             columns = range(share * g, share * (g + 1))
@@ -82,8 +79,7 @@ class ArrayRow(wiring.Component):
                     m.d.sync += register.eq(weight)
                 following.append(register)
                 weight = register
-            load = self.swap if g == 0 else swaps[g - 1]
-            products = add_products(m, self.config, f"{g}", activation, held, following, load)
+            products = add_products(m, self.config, f"{g}", activation, held, following, self.swap[g])
             for c, product in zip(columns, products, strict=True):
                 m.d.sync += self.sums[c].eq(self.above[c] + product)
             activation = held
@@ -134,24 +130,30 @@ class SystolicArray(wiring.Component):
         shape = signed(sum_bits(config))
         share = config.macs_per_multiplier
         m = Module()
+        groups = config.cols // share
         above: Any = None
         shift, swap = self.shift, self.swap
         for r in range(config.rows):
             if r:
                 shift = _delay(m, shift, 1, f"shift_{r}", config.cols)
-                swap = _delay(m, swap, 1, f"swap_{r}", 1)
+            if r % 2 == 0:
+                # Two rows share the swaps: an ECP5 has few enables for the four multipliers of a block.
+                swap = _delay(m, swap, 2 if r else 0, f"swap_{r}", 1)
+                swaps = Signal(groups + 1, name=f"swaps_{r}")
+                following = Signal(groups, name=f"swaps_after_{r}", reset_less=True)
+                m.d.comb += swaps.eq(Cat(swap, following))
+                m.d.sync += following.eq(swaps)
             row = ArrayRow(config)
             m.submodules[f"row_{r}"] = Shared(row, "celosia_array_row")
             m.d.comb += [
                 row.activation.eq(_delay(m, self.activations[r], r, f"activation_{r}", signed(9))),
                 row.weight.eq(_delay(m, self.weights[r], r, f"weight_{r}", signed(8))),
                 row.shift.eq(shift),
-                row.swap.eq(swap),
+                row.swap.eq(swaps[r % 2:]),
             ]
             if above is not None:
                 m.d.comb += row.above.eq(above)
             above = row.sums
-        groups = config.cols // share
         for c in range(config.cols):
             m.d.comb += self.sums[c].eq(_delay(m, above[c], groups - 1 - c // share, f"sum_{c}", shape))
         return m

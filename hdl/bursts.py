@@ -185,10 +185,8 @@ class BurstGenerator(wiring.Component):
                 self.bursts.p.length.eq(burst_length),
                 self.bursts.p.last.eq(burst_last),
             ]
-        m.d.comb += [
-            self.outside.eq(outside),
-            self.transfer.ready.eq(~active & ~first_valid & ~valid & ~burst_valid & ~outside),
-        ]
+        m.d.comb += self.outside.eq(outside)
+        m.d.sync += self.transfer.ready.eq(~accept & ~active & ~first_valid & ~valid & ~burst_valid & ~outside)
         return m
 
     def _row_beats(self, words):

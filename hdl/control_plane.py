@@ -1,6 +1,6 @@
 """Everything of the accelerator but its datapath: registers, sequencer, DMA and the memory bus."""
 
-from amaranth import Module
+from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -26,7 +26,7 @@ class ControlPlane(wiring.Component):
 
     Rules
     -----
-    1. ``reset`` is high for one cycle when a program starts, when it fails and at a soft reset. Everything
+    1. ``reset`` is high for some cycles when a program starts, when it fails and at a soft reset. Everything
        that works on instructions, in here and in the datapath, must be reset by it, and needs no other reset: no
        ``finished`` may follow it.
     2. The bus side of the DMA is not reset by it: bursts under way are completed, their data dropped, writes
@@ -73,7 +73,9 @@ class ControlPlane(wiring.Component):
         m.submodules.reads = reads = ReadArbiter(config)
         m.submodules.writes = writes = WriteChannel(config)
         load, store = LoadEngine(config), StoreEngine(config)
-        resettable = reset_by(m, "transfers", sequencer.reset)
+        reset = Signal(init=1)
+        m.d.sync += reset.eq(sequencer.reset)
+        resettable = reset_by(m, "transfers", reset)
         m.submodules.load, m.submodules.store = resettable(load), resettable(store)
 
         connect(m, control.bus, flipped(self.s_axi_ctrl))
@@ -97,9 +99,9 @@ class ControlPlane(wiring.Component):
             m.d.comb += [window.base.eq(control.window.base), window.limit.eq(control.window.limit)]
         m.d.comb += [
             self.interrupt.eq(control.interrupt),
-            self.reset.eq(sequencer.reset),
-            reads.flush.eq(sequencer.reset),
-            writes.flush.eq(sequencer.reset),
+            self.reset.eq(reset),
+            reads.flush.eq(reset),
+            writes.flush.eq(reset),
             store.burst_finished.eq(writes.finished),
             store.burst_error.eq(writes.error),
             sequencer.start.eq(control.start),

@@ -44,13 +44,13 @@ class Counters(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        clear = Signal()
+        clear = Signal(init=1)  # which resets the counters too
         m.d.sync += clear.eq(self.clear)
         steps = {"read_bytes": self._config.bus_bytes, "write_bytes": self._config.word_bytes}
         for name, _doc in COUNTERS:
             shift = exact_log2(steps.get(name, 1))
             event = Signal(name=f"{name}_event")
-            count = Signal(COUNTER_BITS - shift, name=name)
+            count = Signal(COUNTER_BITS - shift, name=name, reset_less=True)
             m.d.sync += event.eq(getattr(self.events, name) & ~self.clear)
             m.d.comb += getattr(self.values, name).eq(Cat(Const(0, shift), count))
             with m.If(clear):

@@ -32,6 +32,13 @@ GELU_TABLE = chord_table(lambda a: _gelu_excess(a) * 2**16, 1 / 8, 32)
 EXPONENTIAL_TABLE = chord_table(lambda t: 255 * 2**10 * 2.0**-t, 1 / 32, 8)
 
 
+def _times(value, factor):
+    """``value * factor`` as two summands, for an unsigned ``factor`` of few bits, which is not worth a multiplier."""
+    rows = [Mux(bit, value << index, 0) for index, bit in enumerate(factor)]
+    half = (len(rows) + 1) // 2
+    return sum(rows[:half]), sum(rows[half:])
+
+
 class Gelu(wiring.Component):
     """``result`` is g of the GELU, 10 fraction bits, for ``x = saturate(value, 16)`` with 8 fraction bits;
     CURVE_LATENCY cycles later, one a cycle.
@@ -59,8 +66,8 @@ class Gelu(wiring.Component):
         remainder = Signal(5, reset_less=True)
         base = Signal(base_bits, reset_less=True)
         slope = Signal(signed(10), reset_less=True)
-        product = Signal(signed(15), reset_less=True)
-        base_1 = Signal(base_bits, reset_less=True)
+        products = [Signal(signed(15), name=f"product_{i}", reset_less=True) for i in range(2)]
+        base_1 = Signal(base_bits + 1, reset_less=True)
         excess = Signal(signed(17), reset_less=True)
         # Of max(x, 0), 15 bits; of |x|, 10, and whether these are all.
         high = value[10:]
@@ -76,10 +83,11 @@ class Gelu(wiring.Component):
                 near[1].eq(near[0]), positive[1].eq(positive[0]),
             ]
         with m.If(self.enable[2]):
-            m.d.sync += [product.eq(slope * remainder), base_1.eq(base), near[2].eq(near[1]),
-                         positive[2].eq(positive[1])]
+            m.d.sync += [*(product.eq(part) for product, part in zip(products, _times(slope, remainder), strict=True)),
+                         base_1.eq(base + 32), near[2].eq(near[1]), positive[2].eq(positive[1])]
         with m.If(self.enable[3]):
-            m.d.sync += [excess.eq(base_1 + product + 32), near[3].eq(near[2]), positive[3].eq(positive[2])]
+            m.d.sync += [
+                excess.eq(base_1 + (products[0] + products[1])), near[3].eq(near[2]), positive[3].eq(positive[2])]
         with m.If(self.enable[4]):
             m.d.sync += self.result.eq((positive[3] << 2) - Mux(near[3], excess >> 6, 0))
         return m
@@ -126,7 +134,7 @@ class Exponential(wiring.Component):
         with m.If(self.enable[1]):
             m.d.sync += [base.eq(bases[u[3:8]]), drop.eq(drops[u[3:8]]), remainder.eq(u[:3]), octave[0].eq(u[8:])]
         with m.If(self.enable[2]):
-            m.d.sync += [product.eq(drop * remainder), base_1.eq(base), octave[1].eq(octave[0])]
+            m.d.sync += [product.eq(sum(_times(drop, remainder))), base_1.eq(base), octave[1].eq(octave[0])]
         with m.If(self.enable[3]):
             m.d.sync += [mantissa.eq(base_1 - product), octave[2].eq(octave[1])]
         half = Signal(9)

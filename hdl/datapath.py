@@ -11,6 +11,7 @@ from .interfaces import CommandSignature, ScratchpadReadSignature, ScratchpadWri
 from .isa import MATMUL, VECTOR
 from .losses import Progress
 from .matmul import MatmulEngine
+from .resets import reset_after
 from .scratchpad import Scratchpad
 from .vector import VectorEngine
 
@@ -48,7 +49,8 @@ class Datapath(wiring.Component):
         m.submodules.accumulators = accumulators = Accumulators(self.config)
         m.submodules.half_lock = lock = HalfLock()
         m.submodules.matmul = matmul = MatmulEngine(self.config)
-        m.submodules.vector = vector = VectorEngine(self.config)
+        vector = VectorEngine(self.config)
+        m.submodules.vector = reset_after(m, "vectors")(vector)
         wiring.connect(m, wiring.flipped(self.matmul), matmul.control)
         wiring.connect(m, wiring.flipped(self.vector), vector.control)
         wiring.connect(m, wiring.flipped(self.load), scratchpad.load)

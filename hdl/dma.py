@@ -80,7 +80,7 @@ class LoadEngine(wiring.Component):
     data : stream of :class:`BeatLayout`
         The beats of the requests, in order.
     port : ScratchpadWriteSignature
-        Always with every bit of ``mask`` set. The word of a beat is offered in the cycle after the beat.
+        Always with every bit of ``mask`` set. The word of a beat is offered two cycles after the beat.
     window : WindowSignature
     outside, bus_error : 1 bit
         Rule 4.
@@ -104,6 +104,10 @@ class LoadEngine(wiring.Component):
         words = _Transfers(m, config, self).walker.words
         bits, bus_bits = 8 * config.word_bytes, config.bus_bits
 
+        # No path leads from the scratchpad, which may make a word wait, to the bus.
+        write = data.StructLayout({"address": port.address.shape(), "word": bits, "last": 1})
+        m.submodules.skid = skid = Skid(write)
+        ready, waiting = skid.input.ready, skid.output
         enable = Signal()
         last = Signal(reset_less=True)
         address = Signal.like(port.address, reset_less=True)
@@ -111,18 +115,22 @@ class LoadEngine(wiring.Component):
         step = Signal()  # part of a beat or of a word is taken
         completes = Signal()  # the word is complete with it
         m.d.comb += [
-            step.eq(beat.valid & ~beat.p.error & words.valid & (~enable | port.ready)),
+            step.eq(beat.valid & ~beat.p.error & words.valid & (~enable | ready)),
             words.ready.eq(step & completes),
-            port.enable.eq(enable),
-            port.address.eq(address),
-            port.data.eq(word),
+            skid.input.valid.eq(enable),
+            skid.input.payload.eq(Cat(address, word, last)),
+            waiting.ready.eq(port.ready),
+            port.enable.eq(waiting.valid),
+            port.address.eq(waiting.p.address),
+            port.data.eq(waiting.p.word),
             port.mask.eq(~0),
-            self.bus_error.eq(beat.valid & beat.p.error & ~enable & ~self.instructions.finished),
+            self.bus_error.eq(
+                beat.valid & beat.p.error & ~enable & ~waiting.valid & ~self.instructions.finished),
         ]
-        m.d.sync += self.instructions.finished.eq(enable & port.ready & last)
+        m.d.sync += self.instructions.finished.eq(waiting.valid & port.ready & waiting.p.last)
         with m.If(step):
             m.d.sync += enable.eq(completes)
-        with m.Elif(port.ready):
+        with m.Elif(ready):
             m.d.sync += enable.eq(0)
         with m.If(step & completes):
             m.d.sync += [address.eq(words.p.address), last.eq(words.p.last)]
@@ -185,27 +193,34 @@ class StoreEngine(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, port = self._config, self.port
+        words = _Transfers(m, config, self).walker.words
         m.submodules.skid = skid = Skid(WordLayout(config))
-        connect(m, _Transfers(m, config, self).walker.words, skid.input)
-        words = skid.output
+        asked = skid.output
+        m.submodules.beats_skid = beats_skid = Skid(StrobedBeatLayout(config))
+        connect(m, flipped(self.beats), beats_skid.output)
         bits, bus_bits = 8 * config.word_bytes, config.bus_bits
 
-        # Reads go out only while the buffer has room for all that are under way.
+        # Reads go out only while the buffer has room for all that are under way, or wait for the scratchpad.
         m.submodules.buffer = buffer = Queue(
             data.StructLayout({"word": bits, "ends_row": 1}), 2 * (READ_LATENCY + 2))
         stored = buffer.output
         owed = Signal(range(buffer.depth + 1))  # words in the buffer and on their way to it
         room = Signal(init=1)
+        ask = Signal()
         read = Signal()
         taken = Signal()
         arriving = Signal(READ_LATENCY)
         row_ends = Signal(READ_LATENCY)
         m.d.comb += [
-            port.enable.eq(words.valid & room),
-            port.address.eq(words.p.address),
+            skid.input.valid.eq(words.valid & room),
+            skid.input.payload.eq(words.p),
+            words.ready.eq(skid.input.ready & room),
+            ask.eq(words.valid & words.ready),
+            port.enable.eq(asked.valid),
+            port.address.eq(asked.p.address),
+            asked.ready.eq(port.ready),
             read.eq(port.enable & port.ready),
             taken.eq(stored.valid & stored.ready),
-            words.ready.eq(read),
             self.stored_word.eq(read),
             buffer.input.valid.eq(arriving[-1]),
             buffer.input.p.word.eq(port.data),
@@ -213,13 +228,13 @@ class StoreEngine(wiring.Component):
             self.instructions.finished.eq(self.burst_finished),
             self.bus_error.eq(self.burst_error),
         ]
-        m.d.sync += [arriving.eq(Cat(read, arriving)), row_ends.eq(Cat(words.p.row_ends, row_ends))]
-        with m.If(read & ~taken):
+        m.d.sync += [arriving.eq(Cat(read, arriving)), row_ends.eq(Cat(asked.p.row_ends, row_ends))]
+        with m.If(ask & ~taken):
             m.d.sync += [owed.eq(owed + 1), room.eq(owed != buffer.depth - 1)]
-        with m.Elif(taken & ~read):
+        with m.Elif(taken & ~ask):
             m.d.sync += [owed.eq(owed - 1), room.eq(1)]
 
-        beat = self.beats
+        beat = beats_skid.input
         word, word_ends_row = stored.p.word, stored.p.ends_row
         if bits == bus_bits:
             m.d.comb += [

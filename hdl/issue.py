@@ -64,7 +64,7 @@ class IssueUnit(wiring.Component):
     overflow : a bit a semaphore
         Those that an instruction has given once too often, ``OVERFLOW_LATENCY`` cycles after ``ended``.
     overflows : 1 bit
-        They were given by an instruction of this engine.
+        One cycle later: they were given by an instruction of this engine.
     fails : 1 bit
         The engine reports a fault of its oldest instruction under way.
     fault_address : address_bits
@@ -103,18 +103,17 @@ class IssueUnit(wiring.Component):
         # the queue.
         head, command = queue.output.p, self.engine.command
         claimed = Signal(layout, reset_less=True)
-        transfer = Signal()
         m.d.comb += [
             self.semaphores.request.eq(
                 queue.output.valid & ~command.valid & under_way.input.ready & self.enable),
             self.semaphores.wanted.eq(head.instruction.wait),
             queue.output.ready.eq(self.semaphores.grant),
             command.p.eq(claimed.instruction),
-            transfer.eq(command.valid & command.ready),
 
-            under_way.input.valid.eq(transfer),
-            under_way.input.p.signal.eq(claimed.instruction.signal),
-            under_way.input.p.address.eq(claimed.address),
+            # It counts as under way from here on, so that no path leads from the engine to this queue either.
+            under_way.input.valid.eq(self.semaphores.grant),
+            under_way.input.p.signal.eq(head.instruction.signal),
+            under_way.input.p.address.eq(head.address),
             under_way.output.ready.eq(self.engine.finished),
             self.empty.eq(queue.empty & ~command.valid),
             self.busy.eq(~under_way.empty),
@@ -142,9 +141,11 @@ class IssueUnit(wiring.Component):
             next_valid = Signal(name=f"latest_valid_{cycle}")
             m.d.sync += [next_latest.eq(latest), next_valid.eq(latest_valid)]
             latest, latest_valid = next_latest, next_valid
-        m.d.comb += self.overflows.eq(latest_valid & (latest.signal & self.overflow).any())
+        overflowed = Signal.like(latest.address, reset_less=True)
+        m.d.sync += [
+            self.overflows.eq(latest_valid & (latest.signal & self.overflow).any()), overflowed.eq(latest.address)]
         with m.If(self.overflows & ~self.fails):
-            m.d.sync += self.fault_address.eq(latest.address)
+            m.d.sync += self.fault_address.eq(overflowed)
         with m.Elif(self.busy):
             m.d.sync += self.fault_address.eq(oldest.address)
         with m.Else():

@@ -14,7 +14,10 @@ from .isa import MATMUL
 from .losses import Progress
 from .matmul_feeders import ActivationFeeder, RowTag, WeightFeeder
 
-__all__ = ["AccumulateStage", "MatmulEngine"]
+__all__ = ["TAG_LEAD", "AccumulateStage", "MatmulEngine"]
+
+#: Cycles from a row's tag to its sums: the accumulator word is read meanwhile.
+TAG_LEAD = ACCUMULATOR_READ_LATENCY + 1
 
 
 class AccumulateStage(wiring.Component):
@@ -23,7 +26,7 @@ class AccumulateStage(wiring.Component):
     Members
     -------
     valid, tag : in
-        A row's tag, ``ACCUMULATOR_READ_LATENCY`` cycles before its sums.
+        A row's tag, ``TAG_LEAD`` cycles before its sums.
     sums : in
         From the array.
     port : AccumulatorPortSignature
@@ -52,8 +55,12 @@ class AccumulateStage(wiring.Component):
             self.port.read_enable.eq(valid & tag.add),
             self.port.read_address.eq(tag.address),
         ]
-        for stage in range(ACCUMULATOR_READ_LATENCY):
-            next_valid, next_tag = Signal(name=f"valid_{stage}"), Signal(RowTag, name=f"tag_{stage}")
+        before = [Signal(signed(32), name=f"before_{c}", reset_less=True) for c in range(self.config.cols)]
+        for stage in range(TAG_LEAD):
+            if stage == ACCUMULATOR_READ_LATENCY:
+                with m.If(valid):
+                    m.d.sync += [word.eq(Mux(tag.add, self.port.read_data[c], 0)) for c, word in enumerate(before)]
+            next_valid, next_tag = Signal(name=f"valid_{stage}"), Signal(RowTag, name=f"tag_{stage}", reset_less=True)
             m.d.sync += [next_valid.eq(valid), next_tag.eq(tag)]
             valid, tag = next_valid, next_tag
         finishing = Signal()
@@ -64,9 +71,7 @@ class AccumulateStage(wiring.Component):
             self.finished.eq(finishing),
         ]
         with m.If(valid):
-            for c in range(self.config.cols):
-                before = Mux(tag.add, self.port.read_data[c], 0)
-                m.d.sync += self.port.write_data[c].eq(before + self.sums[c])
+            m.d.sync += [self.port.write_data[c].eq(word + self.sums[c]) for c, word in enumerate(before)]
         m.d.comb += self.port.write_mask.eq(C(-1, len(self.port.write_mask)))
         return m
 
@@ -146,7 +151,7 @@ class MatmulEngine(wiring.Component):
         ]
 
         # The tags take the same way, and leave it early enough for the accumulators to be read.
-        latency = READ_LATENCY + 1 + array_latency(config) - ACCUMULATOR_READ_LATENCY
+        latency = READ_LATENCY + 1 + array_latency(config) - TAG_LEAD
         in_flight = Signal(latency)
         m.submodules.tags = tags = DelayLine(RowTag, latency)
         m.d.sync += in_flight.eq(Cat(feeder.row, in_flight))

@@ -14,7 +14,7 @@ from .skid import Skid
 __all__ = ["ACCUMULATE_SPACING", "ActivationFeeder", "RowRequest", "RowTag", "WeightFeeder"]
 
 #: Fewest cycles between two reads of an accumulator word: the second finds what the first has added.
-ACCUMULATE_SPACING = 4
+ACCUMULATE_SPACING = 6
 
 
 class RowTag(data.Struct):

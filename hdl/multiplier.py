@@ -1,4 +1,4 @@
-"""The multiplier of a PE: how each target is given one, and how two weights share it."""
+"""Multipliers: how each target is given one with its registers, and how two weights share that of a PE."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from amaranth import C, Cat, ClockSignal, Instance, Module, Mux, Signal, signed
 
 from .config import AcceleratorConfig
 
-__all__ = ["ECP5_MODEL", "PRODUCT_BITS", "add_products", "products_latency"]
+__all__ = ["ECP5_MODEL", "PRODUCT_BITS", "add_products", "products_latency", "registered_product"]
 
 #: Width of a product: 255 * -128 fits.
 PRODUCT_BITS = 16
@@ -88,8 +88,11 @@ def _multiplier(m, config, name, activation, held, weight, load, bits):
     """The lowest ``bits`` of the product, two cycles after the activation."""
     if config.target == "ecp5":
         whole = Signal(36, name=f"multiplier_output_{name}")
-        m.submodules[f"multiplier_{name}"] = _ecp5_multiplier(activation, weight, load, whole)
-        return whole[:bits].as_signed()
+        always = C(1, 1)
+        m.submodules[f"multiplier_{name}"] = _ecp5_multiplier(
+            activation, weight, whole, {"INPUTA": always, "INPUTB": load, "OUTPUT": always})
+        unused = len(whole) - len(activation) - len(weight)
+        return whole[unused:unused + bits].as_signed()
     active = Signal(weight.shape(), name=f"active_{name}", reset_less=True)
     with m.If(load):
         m.d.sync += active.eq(weight)
@@ -99,21 +102,53 @@ def _multiplier(m, config, name, activation, held, weight, load, bits):
     return product
 
 
-def _ecp5_multiplier(activation, weight, load, product) -> Instance:
-    """A MULT18X18D with registers at its inputs and its output; the weight's takes a new value with ``load``."""
+def registered_product(m: Module, platform, name: str, left, right, enable):
+    """``left * right``, one cycle later, in a register that ``enable`` clocks.
+
+    On an ECP5 it is the register of the multiplier, which the tools do not find by themselves.
+
+    Parameters
+    ----------
+    left, right
+        At most 18 bits if signed, 17 if not.
+    """
+    shape = (left * right).shape()
+    if getattr(platform, "target", "generic") != "ecp5":
+        product = Signal(shape, name=name, reset_less=True)
+        with m.If(enable):
+            m.d.sync += product.eq(left * right)
+        return product
+    left, right = (value if value.shape().signed else Cat(value, C(0, 1)).as_signed() for value in (left, right))
+    whole = Signal(36, name=name)
+    m.submodules[f"multiplier_{name}"] = _ecp5_multiplier(left, right, whole, {"OUTPUT": enable})
+    product = whole[36 - len(left) - len(right):][:shape.width]
+    return product.as_signed() if shape.signed else product
+
+
+def _ecp5_multiplier(left, right, product, registers) -> Instance:
+    """A MULT18X18D with those of its registers ``INPUTA``, ``INPUTB`` and ``OUTPUT`` that have an enable.
+
+    The operands lie in the upper bits of their ports, and so does the product: constants below them cost no wires,
+    copies of the sign above them would. The enables that are not used have the value of one that is: four
+    multipliers share four nets for them.
+    """
     ports: dict = {}
-    for port, value in (("A", activation), ("B", weight)):
+    for port, value in (("A", left), ("B", right)):
+        operand = Cat(C(0, 18 - len(value)), value)
         for bit in range(18):
-            ports[f"i_{port}{bit}"] = value[min(bit, len(value) - 1)]
+            ports[f"i_{port}{bit}"] = operand[bit]
     for bit in range(len(product)):
         ports[f"o_P{bit}"] = product[bit]
     ports |= {f"i_SIGNED{port}": C(1, 1) for port in "AB"} | {f"i_SOURCE{port}": C(0, 1) for port in "AB"}
     ports |= {f"i_RST{index}": C(0, 1) for index in range(4)} | {f"i_CLK{index}": C(0, 1) for index in range(1, 4)}
-    ports |= {"i_CLK0": ClockSignal(), "i_CE0": C(1, 1), "i_CE1": load, "i_CE2": C(0, 1), "i_CE3": C(0, 1)}
-    for register, enable in (("INPUTA", "CE0"), ("INPUTB", "CE1"), ("OUTPUT", "CE0")):
-        ports |= {f"p_REG_{register}_CLK": "CLK0", f"p_REG_{register}_CE": enable, f"p_REG_{register}_RST": "RST0"}
-    return Instance("MULT18X18D", **ports, p_REG_PIPELINE_CLK="NONE", p_CLK0_DIV="ENABLED", p_GSR="DISABLED",
-                    p_SOURCEB_MODE="B_SHIFT", p_MULT_BYPASS="DISABLED", p_RESETMODE="SYNC")
+    enables = list(registers.values())
+    ports |= {f"i_CE{index}": enables[min(index, len(enables) - 1)] for index in range(4)}
+    for register in ("INPUTA", "INPUTB", "OUTPUT"):
+        ports[f"p_REG_{register}_CLK"] = "CLK0" if register in registers else "NONE"
+        ports[f"p_REG_{register}_CE"] = f"CE{list(registers).index(register)}" if register in registers else "CE0"
+        ports[f"p_REG_{register}_RST"] = "RST0"
+    return Instance("MULT18X18D", **ports, i_CLK0=ClockSignal(), p_REG_PIPELINE_CLK="NONE", p_CLK0_DIV="ENABLED",
+                    p_GSR="DISABLED", p_SOURCEB_MODE="B_SHIFT", p_MULT_BYPASS="DISABLED", p_RESETMODE="SYNC")
 
 
 def _ecp5_model() -> str:
@@ -123,10 +158,13 @@ def _ecp5_model() -> str:
     def word(port):
         return "{" + ", ".join(f"{port}{bit}" for bit in reversed(range(18))) + "}"
 
+    def enable(register):
+        return f'(REG_{register}_CE == "CE0" ? CE0 : REG_{register}_CE == "CE1" ? CE1 : CE2)'
+
     outputs = ", ".join(f"P{bit}" for bit in range(36))
     return f"""\
-// Behaviour of the ECP5 multiplier as Celosia uses it, for simulation: signed operands, input registers of which
-// A's is always enabled and B's by CE1, and an output register.
+// Behaviour of the ECP5 multiplier as Celosia uses it, for simulation: signed operands, and registers at the inputs
+// and the output, each of which may be left out.
 module MULT18X18D #(
   parameter REG_INPUTA_CLK = "NONE", parameter REG_INPUTA_CE = "CE0", parameter REG_INPUTA_RST = "RST0",
   parameter REG_INPUTB_CLK = "NONE", parameter REG_INPUTB_CE = "CE0", parameter REG_INPUTB_RST = "RST0",
@@ -142,12 +180,15 @@ module MULT18X18D #(
 );
   reg signed [17:0] a, b;
   reg signed [35:0] p;
+  wire signed [17:0] left = REG_INPUTA_CLK == "NONE" ? {word("A")} : a;
+  wire signed [17:0] right = REG_INPUTB_CLK == "NONE" ? {word("B")} : b;
+  wire signed [35:0] product = left * right;
   always @(posedge CLK0) begin
-    a <= {word("A")};
-    if (CE1) b <= {word("B")};
-    p <= a * b;
+    if ({enable("INPUTA")}) a <= {word("A")};
+    if ({enable("INPUTB")}) b <= {word("B")};
+    if ({enable("OUTPUT")}) p <= product;
   end
-  assign {{{", ".join(f"P{bit}" for bit in reversed(range(36)))}}} = p;
+  assign {{{", ".join(f"P{bit}" for bit in reversed(range(36)))}}} = REG_OUTPUT_CLK == "NONE" ? product : p;
 endmodule
 """
 

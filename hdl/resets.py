@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module
+from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, Signal
 
-__all__ = ["reset_by"]
+__all__ = ["reset_after", "reset_by"]
 
 
 def reset_by(m: Module, name: str, reset: Any) -> DomainRenamer:
@@ -18,3 +18,10 @@ def reset_by(m: Module, name: str, reset: Any) -> DomainRenamer:
     m.domains += domain
     m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(reset)]
     return DomainRenamer(name)
+
+
+def reset_after(m: Module, name: str) -> DomainRenamer:
+    """What makes a component be reset a cycle after ``sync`` is: it lies too far away for the same cycle."""
+    reset = Signal(init=1, name=f"{name}_reset")
+    m.d.sync += reset.eq(0)
+    return reset_by(m, name, reset)

@@ -9,6 +9,7 @@ from amaranth.utils import exact_log2
 
 from .config import AcceleratorConfig
 from .enums import Enum
+from .multiplier import registered_product
 from .scale import saturated
 
 __all__ = ["ROW_UNIT_LATENCY", "RowEntry", "RowKind", "RowUnit", "squares_bits"]
@@ -116,10 +117,13 @@ class RowUnit(wiring.Component):
         first = carried(self.first, 0, 16, "first")
         squares = carried(self.squares, 0, 8, "squares")
 
+        def product(stage, left, right, name):
+            return registered_product(m, platform, f"{name}_{stage}", left, right, clock[stage - 1])
+
         # The mean with 8 fraction bits: sum * (256 / N). Wide products are made of ones that fit a hardware multiplier.
         total = first[0][:sum_width].as_signed()
-        low = register(1, 33, total[:17] * self.multiplier, "by_count_low")
-        high = register(1, signed(sum_width), total[17:].as_signed() * self.multiplier, "by_count_high")
+        low = product(1, total[:17], self.multiplier, "by_count_low")
+        high = product(1, total[17:].as_signed(), self.multiplier, "by_count_high")
         by_count = register(2, signed(sum_width + 17), (high << 17) + low, "by_count")
         less_one = Signal(6, reset_less=True)
         m.d.sync += less_one.eq(self.shift - 1)  # it has long been what it is
@@ -129,10 +133,10 @@ class RowUnit(wiring.Component):
 
         # The sum of squared deviations, and the mean as an integer.
         total = first[5][:sum_width].as_signed()
-        lows = register(6, 34, mean8[5][:17] * total[:17], "lows")
-        highs = register(6, signed(sum_width - 8), mean8[5][17:].as_signed() * total[17:].as_signed(), "highs")
-        crosses = [register(6, signed(27), mean8[5][17:].as_signed() * total[:17], "cross_0"),
-                   register(6, signed(sum_width + 1), mean8[5][:17] * total[17:].as_signed(), "cross_1")]
+        lows = product(6, mean8[5][:17], total[:17], "lows")
+        highs = product(6, mean8[5][17:].as_signed(), total[17:].as_signed(), "highs")
+        crosses = [product(6, mean8[5][17:].as_signed(), total[:17], "cross_0"),
+                   product(6, mean8[5][:17], total[17:].as_signed(), "cross_1")]
         straight = register(7, signed(26 + sum_width), Cat(lows, highs).as_signed(), "straight")
         cross = register(7, signed(sum_width + 2), crosses[0] + crosses[1], "cross")
         correction = register(8, signed(26 + sum_width), straight + (cross << 17), "correction")
@@ -178,7 +182,7 @@ class RowUnit(wiring.Component):
         drop = register(15, 14, Array(drops + root_drops)[index], "drop")
         shift = carried(register(14, 6, Mux(normalises, (logarithm >> 1) - 2, logarithm + 6), "shift"),
                         14, 16, "shift")
-        fall = register(16, 14, (drop * remainder) >> 8, "fall")
+        fall = product(16, drop, remainder, "fall")[8:]
 
         m.d.comb += self.written.eq(valid[-1])
         multiplier = Signal(16)

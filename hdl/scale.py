@@ -4,6 +4,8 @@ from amaranth import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .multiplier import registered_product
+
 __all__ = ["FIRST_SCALE_LATENCY", "SECOND_SCALE_LATENCY", "FirstScale", "SecondScale", "saturated"]
 
 FIRST_SCALE_LATENCY = 6
@@ -86,11 +88,10 @@ class FirstScale(wiring.Component):
                 shift[0].eq(self.shift - 1),
             ]
         # 2: two partial products that fit a hardware multiplier each, or two.
-        low = Signal(32, reset_less=True)
-        high = Signal(signed(34), reset_less=True)
+        low = registered_product(m, platform, "low", x[:16], multiplier, self.enable[1])
+        high = registered_product(m, platform, "high", x[16:].as_signed(), multiplier, self.enable[1])
         with m.If(self.enable[1]):
-            m.d.sync += [low.eq(x[:16] * multiplier), high.eq(x[16:].as_signed() * multiplier),
-                         shift[1].eq(shift[0])]
+            m.d.sync += shift[1].eq(shift[0])
         # 3: the product.
         product = Signal(signed(49), reset_less=True)
         with m.If(self.enable[2]):
@@ -139,13 +140,11 @@ class SecondScale(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        product = Signal(signed(34), reset_less=True)
         total = Signal(signed(35), reset_less=True)
         half = Signal(signed(19), reset_less=True)
         rounded = Signal(signed(19))
         m.d.comb += rounded.eq((half + 1) >> 1)
-        with m.If(self.enable[0]):
-            m.d.sync += product.eq(self.x * self.multiplier)
+        product = registered_product(m, platform, "product", self.x, self.multiplier, self.enable[0])
         with m.If(self.enable[1]):
             m.d.sync += total.eq(product + self.offset)
         coarse = CoarseShift(m, total, self.coarse, self.enable[2])

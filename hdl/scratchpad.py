@@ -63,7 +63,7 @@ class Scratchpad(wiring.Component):
             memory = m.submodules[f"bank_{bank}"] = Ram(
                 word_bits, config.bank_words, slices=config.rows // config.lanes)
 
-            # The register before the memory.
+            # The registers before the memory.
             requests = wants(readers, bank, READERS)
             reads, address = Signal(name=f"reads_{bank}"), Signal(offset_bits, name=f"address_{bank}", reset_less=True)
             m.d.sync += reads.eq(Cat(requests).any())
@@ -76,11 +76,20 @@ class Scratchpad(wiring.Component):
 
             requests = wants(writers, bank, WRITERS)
             urgent = requests[0]
+            mask = Signal(memory.slices, name=f"write_mask_{bank}")
+            write_address = Signal(offset_bits, name=f"write_address_{bank}", reset_less=True)
+            write_data = Signal(word_bits, name=f"write_data_{bank}", reset_less=True)
+            m.d.sync += mask.eq(Mux(
+                urgent, writers[0].mask, writers[1].mask & requests[1].replicate(memory.slices)))
+            with m.If(Cat(writer.enable for writer in writers).any()):
+                m.d.sync += [
+                    write_address.eq(Mux(urgent, writers[0].address, writers[1].address)),
+                    write_data.eq(Mux(urgent, writers[0].data, writers[1].data)),
+                ]
             m.d.comb += [
-                memory.write_address.eq(Mux(urgent, writers[0].address, writers[1].address)),
-                memory.write_data.eq(Mux(urgent, writers[0].data, writers[1].data)),
-                memory.write_enable.eq(Mux(
-                    urgent, writers[0].mask, writers[1].mask & requests[1].replicate(memory.slices))),
+                memory.write_enable.eq(mask),
+                memory.write_address.eq(write_address),
+                memory.write_data.eq(write_data),
             ]
 
             # The register after the memory.

@@ -20,8 +20,13 @@ from .semaphores import Semaphores
 
 __all__ = ["Sequencer"]
 
+#: A reset goes from the instruction queues to the DMA, the matmul engine and the vector engine, a cycle each, and is
+#: long enough to hold them all at once.
+_RESET_CYCLES = 4
+#: Cycles from the beginning of a reset to when the last of these has left it.
+_RESET_REACHES = 2 * _RESET_CYCLES - 1
 #: Cycles from when nothing is under way any more to the last fault that may come of it.
-_LATEST_FAULT = 3
+_LATEST_FAULT = 4
 
 
 class Sequencer(wiring.Component):
@@ -29,20 +34,20 @@ class Sequencer(wiring.Component):
 
     Rules
     -----
-    1. ``start`` is ignored while a program runs, and while ``status.error`` is set. It pulses ``reset``, then
-       the program is fetched from ``program``.
+    1. ``start`` is ignored while a program runs, and while ``status.error`` is set. It causes a ``reset``, after
+       which the program is fetched from ``program``.
     2. A program is done when END was decoded, no instruction is queued or under way, and no fetched beat is
        owed.
     3. At the first fault ``status.error``, its cause and the address of its instruction are set and ``reset``
-       pulses: no engine starts or ends anything after that. Of several faults in a cycle the first of
+       begins: no engine starts or ends anything after that. Of several faults in a cycle the first of
        ``ErrorCause`` counts, the load engine's before the store engine's.
     4. The address is, for ILLEGAL_INSTRUCTION and FETCH_*, the instruction that was to be decoded; for LOAD_*
        and STORE_*, the one under way; for SEMAPHORE_OVERFLOW, the one that signalled; for WATCHDOG, the
        oldest under way of the first engine that has one, else the one that waits in the first queue, else the
        one to be fetched.
-    5. ``soft_reset`` clears the status and pulses ``reset``, whatever goes on.
-    6. ``reset`` is a register, high for one cycle, and during the reset of the whole; what it resets needs no other
-       reset, and may start again in the cycle after.
+    5. ``soft_reset`` clears the status and causes a ``reset``, whatever goes on.
+    6. ``reset`` is a register, high for four cycles, and during the reset of the whole; what it resets needs no other
+       reset. It reaches the last engine three cycles later, and no instruction is offered before that has left it.
 
     Members
     -------
@@ -172,24 +177,35 @@ class Sequencer(wiring.Component):
         addresses = [Signal(self._config.address_bits, name=f"fault_address_{owner}", reset_less=True)
                      for owner in owners]
         m.d.sync += [
-            self.reset.eq(0),
             faulty.eq(Cat(condition & running for _cause, condition, _owner in faults)),
             first.eq(faulty & -faulty),
             failing.eq(faulty.any() & running),
             addresses[fetched].eq(fetch.instructions.p.address),
             *(address.eq(unit.fault_address) for address, unit in zip(addresses[1:], units.values(), strict=True)),
         ]
-        m.d.comb += status.busy.eq(running)
-        starting = Signal()
-        with m.If(self.start & ~running & ~starting & ~status.error):
-            m.d.comb += self.clear.eq(1)
-            m.d.sync += [starting.eq(1), self.reset.eq(1), status.done.eq(0)]
-        with m.If(starting):
-            m.d.sync += [starting.eq(0), running.eq(1)]
+        starting = Signal(_RESET_REACHES)
+        start = Signal()
+        reset = Signal()
+        resetting = Signal(_RESET_CYCLES - 1)
+        m.d.comb += [
+            status.busy.eq(running | starting.any()),
+            start.eq(self.start & ~status.busy & ~status.error),
+            self.clear.eq(start | self.soft_reset),
+            reset.eq(start | self.soft_reset | (running & failing)),
+        ]
+        m.d.sync += [
+            starting.eq(Cat(start, starting)),
+            resetting.eq(Cat(reset, resetting)),
+            self.reset.eq(reset | resetting.any()),
+        ]
+        with m.If(start):
+            m.d.sync += status.done.eq(0)
+        with m.If(starting[-1]):
+            m.d.sync += running.eq(1)
         with m.If(running):
             with m.If(failing):
-                m.d.sync += [running.eq(0), status.error.eq(1), self.reset.eq(1)]
                 m.d.sync += [
+                    running.eq(0), status.error.eq(1),
                     status.cause.eq(_chosen(first, [cause.value for cause, _condition, _owner in faults])),
                     status.error_address.eq(_chosen(
                         [Cat(bit for bit, (_cause, _condition, owner) in zip(first, faults, strict=True)
@@ -198,11 +214,9 @@ class Sequencer(wiring.Component):
             with m.Elif(ending[-1]):
                 m.d.sync += [running.eq(0), status.done.eq(1)]
         with m.If(self.soft_reset):
-            m.d.comb += self.clear.eq(1)
             m.d.sync += [
                 starting.eq(0),
                 running.eq(0),
-                self.reset.eq(1),
                 status.done.eq(0),
                 status.error.eq(0),
                 status.cause.eq(ErrorCause.NONE),

@@ -5,17 +5,17 @@ Stages, counted from the issue of a beat (0):
 =========  ====================================================================================
 stage      what is visible
 =========  ====================================================================================
-3          accumulators, row entry, first parameters
 4          residual operand
-9          result of the first scale
-14         GELU, softmax numerator
-15         operand of the second scale
-20         result of the second scale
-22         the result, written to the accumulators, or from a register to the scratchpad
-23 + L     sums and maxima over the lanes (L = log2 lanes)
-24 + L     the one of them that counts
-25 + L     row totals
-42 + L     row table entry, written
+5          accumulators, row entry, first parameters
+11         result of the first scale
+16         GELU, softmax numerator
+17         operand of the second scale
+22         result of the second scale
+24         the result, written to the accumulators, or from a register to the scratchpad
+25 + L     sums and maxima over the lanes (L = log2 lanes)
+26 + L     the one of them that counts
+27 + L     row totals
+44 + L     row table entry, written
 =========  ====================================================================================
 
 The pipeline never stalls: a beat is issued when everything it needs has been granted.
@@ -25,7 +25,7 @@ from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .accumulators import AccumulatorPortSignature
+from .accumulators import ACCUMULATOR_READ_LATENCY, AccumulatorPortSignature
 from .config import AcceleratorConfig
 from .delay import DelayLine
 from .halves import HalfClaimSignature, HalfUse
@@ -85,7 +85,7 @@ class VectorEngine(wiring.Component):
 
         self._control(m, stages, feeder, issuer)
         row = self._row_operands(m, stages, issuer, row_table, multiplier, shift)
-        lanes = self._lanes(m, stages, feeder, issuer, row)
+        lanes = self._lanes(m, platform, stages, feeder, issuer, row)
         self._write_back(m, stages, issuer, lanes)
         row_unit = self._statistics(m, stages, issuer, lanes, multiplier, shift)
 
@@ -130,8 +130,13 @@ class VectorEngine(wiring.Component):
     def _row_operands(self, m, stages, issuer, row_table, multiplier, shift):
         """The entry of the row table, or the instruction's scalar, in stage OPERANDS."""
         entry = Signal(RowEntry, reset_less=True)
-        m.d.comb += [row_table.read_address.eq(issuer.beat.row), row_table.read_enable.eq(1)]
-        with m.If(stages.valid[1]):
+        wanted = issuer.beat.row[:len(row_table.read_address)]
+        for stage in range(OPERANDS - 3):
+            register = Signal.like(wanted, name=f"row_{stage + 1}", reset_less=True)
+            m.d.sync += register.eq(wanted)
+            wanted = register
+        m.d.comb += [row_table.read_address.eq(wanted), row_table.read_enable.eq(stages.valid[OPERANDS - 3])]
+        with m.If(stages.valid[OPERANDS - 2]):
             m.d.sync += entry.eq(row_table.read_data)
         row = RowOperands(
             by_row=Signal(name="by_row"), negate=Signal(name="negate"),
@@ -164,7 +169,7 @@ class VectorEngine(wiring.Component):
             residual = register
         return residual
 
-    def _lanes(self, m, stages, feeder, issuer, row):
+    def _lanes(self, m, platform, stages, feeder, issuer, row):
         config = self.config
 
         def carried(value, cycles, name):
@@ -174,7 +179,7 @@ class VectorEngine(wiring.Component):
                 value = register
             return value
 
-        slice_ = carried(issuer.beat.slice, OPERANDS - 1, "slice")
+        slice_ = carried(issuer.beat.slice, ACCUMULATOR_READ_LATENCY, "slice")
         residual = self._residual(m, stages, carried(issuer.beat.part, READ_LATENCY, "part"))
 
         def records(form, words):
@@ -184,7 +189,7 @@ class VectorEngine(wiring.Component):
         lanes = []
         for lane in range(config.lanes):
             columns = [self.accumulators.read_data[column] for column in range(lane, config.cols, config.lanes)]
-            lanes.append(Lane(m, stages, lane, LaneInputs(
+            lanes.append(Lane(m, platform, stages, lane, LaneInputs(
                 column=chosen(columns, slice_), residual=residual.word_select(lane, 8), first=first[lane],
                 second=second[lane], kept=feeder.first.word_select(lane, 8).any(), row=row)))
         return lanes

@@ -90,6 +90,9 @@ class ParameterFeeder(wiring.Component):
         start = Signal(range(2 * words + 1))
         granted = Signal()
         next_is_last = Signal()
+        records = [Signal.like(record, name=f"{name}_record", reset_less=True)
+                   for name, record in (("first", self.first), ("second", self.second))]
+        m.d.comb += [self.first.eq(records[0]), self.second.eq(records[1])]
 
         payload = self.command.payload
         rows = payload.function == Function.LOAD_ROWS.value
@@ -131,9 +134,8 @@ class ParameterFeeder(wiring.Component):
         with m.If(active & arriving[-1]):
             m.d.sync += received.eq(received + 1)
             for index in range(2 * words):
-                record = self.first if index < words else self.second
                 with m.If(store == index):
-                    m.d.sync += record.word_select(index % words, word_bits).eq(self.port.data)
+                    m.d.sync += records[index // words].word_select(index % words, word_bits).eq(self.port.data)
         with m.If(self.released):
             m.d.sync += free.eq(1)
         with m.If(self.taken):

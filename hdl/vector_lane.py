@@ -8,6 +8,7 @@ from amaranth.utils import exact_log2
 
 from .curves import Exponential, Gelu
 from .isa import Function
+from .multiplier import registered_product
 from .scale import FirstScale, SecondScale, saturated
 from .shared import Shared
 from .vector_stages import CURVED, OPERANDS, RESCALED, RESULT, SCALED, SECOND, Stages
@@ -37,7 +38,7 @@ class RowOperands:
 
 @dataclass(frozen=True)
 class LaneInputs:
-    """A lane's operands: ``column``, its accumulator one stage before OPERANDS; ``residual``, a byte in stage CURVED;
+    """A lane's operands: ``column``, its accumulator two stages before OPERANDS; ``residual``, a byte in stage CURVED;
     ``first``, ``second`` and ``kept``, parameters and mask as fetched; ``row``."""
 
     column: Any
@@ -61,8 +62,8 @@ class Lane:
         ``result`` and its square, one stage later, where a row's sums are wanted.
     """
 
-    def __init__(self, m, stages: Stages, lane: int, inputs: LaneInputs):
-        self._m, self._stages, self._lane = m, stages, lane
+    def __init__(self, m, platform, stages: Stages, lane: int, inputs: LaneInputs):
+        self._m, self._platform, self._stages, self._lane = m, platform, stages, lane
         self._copy_parameters(inputs)
         scaled = self._first_scale(inputs)
         plain, gelu, exponential = self._curves(scaled)
@@ -103,9 +104,13 @@ class Lane:
 
     def _first_scale(self, inputs):
         m, stages, row = self._m, self._stages, inputs.row
+        # A register where the columns lie, and one where the lane does.
+        column = self._register(signed(32), "column")
         accumulator = self._register(signed(32), "accumulator")
+        with m.If(stages.valid[OPERANDS - 2]):
+            m.d.sync += column.eq(inputs.column)
         with m.If(stages.valid[OPERANDS - 1]):
-            m.d.sync += accumulator.eq(inputs.column)
+            m.d.sync += accumulator.eq(column)
         self.unmasked = self._register(signed(32), "unmasked")
         with m.If(stages.valid[OPERANDS] & stages.is_(OPERANDS, Function.ROW_MAXIMUM)):
             m.d.sync += self.unmasked.eq(Mux(self._keep1, accumulator, -2**31))
@@ -188,6 +193,10 @@ class Lane:
             with m.Else():
                 m.d.sync += self.result.eq(saturated(total, 8))
 
-        self.value, self.square = self._register(signed(17), "value"), self._register(signed(32), "square")
-        with m.If(stages.valid[RESULT] & stages.has(RESULT, "statistics")):
-            m.d.sync += [self.value.eq(self.result), self.square.eq(self.result * self.result)]
+        wanted = Signal(name=f"wanted_{self._lane}")
+        m.d.comb += wanted.eq(stages.valid[RESULT] & stages.has(RESULT, "statistics"))
+        self.value = self._register(signed(17), "value")
+        with m.If(wanted):
+            m.d.sync += self.value.eq(self.result)
+        self.square = registered_product(
+            m, self._platform, f"square_{self._lane}", self.result, self.result, wanted)
