@@ -76,7 +76,7 @@ def _run(arguments: argparse.Namespace) -> int:
     label = ",".join([config.name, *arguments.settings])
     folder = arguments.folder or Path("build", "synth", f"{label}-{arguments.part}")
     folder.mkdir(parents=True, exist_ok=True)
-    resources = synthesise(config, to_verilog(config), family, folder)
+    resources = synthesise(config, to_verilog(config), family, folder, part)
     entry: dict[str, Any] = {
         "config": label, "part": arguments.part, "macs_per_cycle": config.macs_per_cycle, "luts": resources.luts,
         "flip_flops": resources.flip_flops, "multipliers": resources.multipliers, "block_rams": resources.block_rams,

@@ -18,6 +18,8 @@ from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.serial_line import DEFAULT_BAUD, MIN_DIVISOR
 from celosia.hdl.system import System
 
+from .families import PARTS
+from .floorplan import floorplan, placement_commands
 from .tools import SynthesisError, find_tool
 
 __all__ = ["BOARDS", "BoardBuild", "BoardError", "BoardOptions", "Pll", "Ulx3s", "build_board"]
@@ -26,6 +28,7 @@ __all__ = ["BOARDS", "BoardBuild", "BoardError", "BoardOptions", "Pll", "Ulx3s",
 BOARDS = ("ulx3s",)
 
 _NAME = "celosia"
+_PART = "LFE5U-85F"
 #: The variables from which Amaranth takes the names of its tools, and those that pip installs.
 _TOOLS = {"YOSYS": "yosys", "NEXTPNR_ECP5": "nextpnr-ecp5", "ECPPACK": "ecppack"}
 #: Amaranth calls element 2 of an array ``sums[2]``, as Yosys calls bit 2 of a signal, and ABC then takes one for the
@@ -249,6 +252,7 @@ def build_board(
     plan = platform.prepare(
         Ulx3s(config, options), _NAME,
         script_after_read=_HIDE_ALIASES,
+        script_after_synth="\n".join(placement_commands(floorplan(config, PARTS[_PART]))),
         synth_opts=[*_SYNTHESIS],
         nextpnr_opts=[*_ROUTING, "--timing-allow-fail", "--report", "timing.json", "--seed", str(options.seed)])
     plan.extract(folder)

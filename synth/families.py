@@ -61,16 +61,31 @@ FAMILIES = {family.name: family for family in (
 
 @dataclass(frozen=True)
 class Part:
-    """A part that nextpnr places and routes: its family, nextpnr's option for it, and its package."""
+    """A part that nextpnr places and routes.
+
+    Attributes
+    ----------
+    name, family : str
+    device, package : str
+        nextpnr's option for it, and its package.
+    block_columns : tuple of int
+        First column of each block of four multipliers, and of four block RAMs; none if not known.
+    multiplier_rows, ram_rows : tuple of int
+        The rows in which these lie, those for the array first.
+    """
 
     name: str
     family: str
     device: str
     package: str
+    block_columns: tuple[int, ...] = ()
+    multiplier_rows: tuple[int, ...] = ()
+    ram_rows: tuple[int, ...] = ()
 
 
 PARTS = {part.name: part for part in (
     Part("LFE5U-25F", "ecp5", "--25k", "CABGA381"),
     Part("LFE5U-45F", "ecp5", "--45k", "CABGA381"),
-    Part("LFE5U-85F", "ecp5", "--85k", "CABGA381"),
+    Part("LFE5U-85F", "ecp5", "--85k", "CABGA381", (*range(4, 59, 9), *range(69, 115, 9)), (58, 34, 10),
+         (82, 70, 46, 22)),
 )}

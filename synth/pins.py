@@ -12,14 +12,15 @@ PINS_TOP = "pins"
 _MODULE = """\
 // Every port of the accelerator is a register of a shift chain, so that all paths run between registers.
 module {top}(input clk, input rst, input in, input capture, output out);
-  reg reset;
+  reg reset, capturing;
   reg [{inputs}-1:0] inputs;
   reg [{outputs}-1:0] outputs;
   wire [{outputs}-1:0] now;
   always @(posedge clk) begin
     reset <= rst;
+    capturing <= capture;
     inputs <= {{inputs, in}};
-    outputs <= capture ? now : outputs >> 1;
+    outputs <= capturing ? now : outputs >> 1;
   end
   assign out = outputs[0];
   {design} design ({connections});

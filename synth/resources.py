@@ -10,7 +10,8 @@ from celosia.hdl.config import AcceleratorConfig
 
 from .depth import Path as LogicPath
 from .depth import deepest_paths, net_names
-from .families import FAMILIES, Family
+from .families import FAMILIES, Family, Part
+from .floorplan import floorplan, placement_commands
 from .pins import PINS_TOP, few_pins
 from .tools import SynthesisError, run_tool
 
@@ -44,7 +45,9 @@ class Resources:
     deepest: LogicPath
 
 
-def synthesise(config: AcceleratorConfig, verilog: str, family: str, folder: Path) -> Resources:
+def synthesise(
+    config: AcceleratorConfig, verilog: str, family: str, folder: Path, part: Part | None = None
+) -> Resources:
     """Synthesise the accelerator of ``config``, with a register at each port, for a family.
 
     Parameters
@@ -55,6 +58,8 @@ def synthesise(config: AcceleratorConfig, verilog: str, family: str, folder: Pat
         One of ``FAMILIES``.
     folder : Path
         Where ``design.v``, ``netlist.json`` and Yosys' log are left.
+    part : Part, optional
+        What the netlist is to be placed on: the cells of the floorplan get their places.
 
     Raises
     ------
@@ -66,7 +71,8 @@ def synthesise(config: AcceleratorConfig, verilog: str, family: str, folder: Pat
     run_tool("yosys", ["-q", "-p", "; ".join([
         "read_verilog design.v", *([f"read_verilog -lib {kind.cells}"] if kind.cells else []),
         f"hierarchy -check -top {PINS_TOP}", "proc", "check -assert",
-        f"{kind.synthesis} -top {PINS_TOP}", "check -assert", "write_json netlist.json"])], folder)
+        f"{kind.synthesis} -top {PINS_TOP}", "check -assert",
+        *(placement_commands(floorplan(config, part)) if part else []), "write_json netlist.json"])], folder)
     netlist = json.loads((folder / "netlist.json").read_text())
     cells = netlist["modules"][PINS_TOP]["cells"]
     latches = [name for name, cell in cells.items() if cell["type"].startswith(_LATCHES)]

@@ -7,6 +7,8 @@ import pytest
 from celosia.generators.configurations import configuration
 from celosia.generators.ports import interfaces_of
 from celosia.synth.depth import deepest_paths
+from celosia.synth.families import PARTS
+from celosia.synth.floorplan import floorplan, placement_commands
 from celosia.synth.pins import few_pins
 from celosia.synth.results import compare, save
 
@@ -62,3 +64,45 @@ def test_what_got_worse_is_said(tmp_path):
     save(path, [{**before, "mhz": 110.0}, {**before, "config": "base"}])
     assert [(entry["config"], entry["mhz"]) for entry in json.loads(path.read_text())] == [
         ("base", 100.0), ("small", 110.0)]
+
+
+PART = PARTS["LFE5U-85F"]
+
+
+@pytest.mark.parametrize(("settings", "multipliers", "memories"), [
+    ((), 64 + 4 * 4 + 7, 32),
+    (("cols=16", "lanes=4", "macs_per_multiplier=2"), 64 + 4 * 4 + 7, 64),
+    (("rows=16", "cols=16", "lanes=4", "macs_per_multiplier=2"), 128 + 4 * 4 + 7, 64),
+    (("rows=4", "cols=4"), 16 + 4 * 4 + 7, 16),
+])
+def test_a_floorplan_has_a_place_for_every_multiplier(settings, multipliers, memories):
+    places = floorplan(configuration("ulx3s", settings), PART)
+    assert len(set(places.values())) == len(places)
+    assert sum("MULT18" in place for place in places.values()) == multipliers
+    assert len(places) - multipliers >= memories // 2
+
+
+def test_four_multipliers_share_few_enables():
+    config = configuration("ulx3s")
+    blocks: dict[tuple[int, str], set[int]] = {}
+    for name, place in floorplan(config, PART).items():
+        found = re.fullmatch(r"matmul\.array\.row_(\d+)\.multiplier_(\d+)", name)
+        if found:
+            x, y, _ = place.split("/")
+            row, group = map(int, found.groups())
+            # The array's swap reaches rows 2i and 2i + 1 by the same registers, one of them a group later.
+            blocks.setdefault(((int(x[1:]) - 4) // 9 if int(x[1:]) < 69 else int(x[1:]) // 9, y), set()).add(
+                100 * (row // 2) + group + row % 2)
+    assert all(len(enables) <= 3 for enables in blocks.values())
+
+
+def test_what_does_not_fit_is_left_to_the_placer():
+    assert floorplan(configuration("base"), PART) == {}
+    assert floorplan(configuration("ulx3s"), PARTS["LFE5U-25F"]) == {}
+    wide = floorplan(configuration("ulx3s", ["rows=16", "cols=16", "lanes=16", "macs_per_multiplier=2"]), PART)
+    assert not any(name.startswith("vector") for name in wide)
+
+
+def test_places_are_given_by_the_ends_of_names():
+    assert placement_commands({"row_0.multiplier_1": "X4/Y58/MULT18_4"}) == [
+        'setattr -set BEL "X4/Y58/MULT18_4" c:*row_0.multiplier_1']
