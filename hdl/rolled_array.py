@@ -34,22 +34,23 @@ module {_NAME} #(
 
   // What came in during the last ROWS cycles, and what goes out in the next ones.
   reg [31:0] now = 0;
-  int unsigned recent_activations [0:ROWS*ROWS-1];
-  int unsigned recent_weights [0:ROWS*ROWS-1];
-  int unsigned recent_swaps [0:ROWS-1];
+  shortint unsigned recent_activations [0:ROWS*ROWS-1];
+  shortint unsigned recent_weights [0:ROWS*ROWS-1];
+  shortint unsigned recent_swaps [0:ROWS-1];
   int unsigned coming [0:DELAYS*COLS-1];
 
-  int unsigned held [0:PES-1], swapping [0:PES-1], shifting [0:PES-1], following [0:PES-1], active [0:PES-1];
-  int unsigned product [0:PES-1], total [0:PES-1];
+  shortint unsigned held [0:PES-1], following [0:PES-1], active [0:PES-1], product [0:PES-1];
+  shortint unsigned swapping [0:PES-1], shifting [0:PES-1];  // all ones where it is so
+  int unsigned total [0:PES-1];
 
   reg [SUM_BITS*COLS-1:0] outputs;
   always @(posedge clk) begin
     /* verilator unroll_disable */
     for (int unsigned pe = 0; pe < PES - COLS; pe = pe + 1)
-      total[pe] = total[pe+COLS] + product[pe];
+      total[pe] = total[pe+COLS] + 32'($signed(product[pe]));
     /* verilator unroll_disable */
     for (int unsigned pe = PES - COLS; pe < PES; pe = pe + 1)
-      total[pe] = product[pe];
+      total[pe] = 32'($signed(product[pe]));
     /* verilator unroll_disable */
     for (int unsigned pe = 0; pe < PES; pe = pe + 1)
       product[pe] = held[pe] * active[pe];
@@ -63,10 +64,10 @@ module {_NAME} #(
       swapping[pe] = swapping[pe+SHARE];
     /* verilator unroll_full */
     for (int unsigned row = 0; row < ROWS; row = row + 1) begin
-      recent_activations[ROWS*row+now%ROWS] = 32'($signed(activations[9*row +: 9]));
-      recent_weights[ROWS*row+now%ROWS] = 32'($signed(weights[8*row +: 8]));
+      recent_activations[ROWS*row+now%ROWS] = 16'($signed(activations[9*row +: 9]));
+      recent_weights[ROWS*row+now%ROWS] = 16'($signed(weights[8*row +: 8]));
     end
-    recent_swaps[now%ROWS] = -32'(swap);
+    recent_swaps[now%ROWS] = -16'(swap);
     /* verilator unroll_full */
     for (int unsigned row = 0; row < ROWS; row = row + 1) begin
       /* verilator unroll_full */
@@ -85,7 +86,7 @@ module {_NAME} #(
       shifting[pe] = shifting[pe+COLS];
     /* verilator unroll_full */
     for (int unsigned column = 0; column < COLS; column = column + 1)
-      shifting[PES-1-column] = -32'(shift[column]);
+      shifting[PES-1-column] = -16'(shift[column]);
     /* verilator unroll_disable */
     for (int unsigned pe = 0; pe < PES - 1; pe = pe + 1)
       following[pe] = (following[pe+1] & shifting[pe]) | (following[pe] & ~shifting[pe]);
@@ -109,7 +110,7 @@ endmodule
 
 
 class RolledArray(SystolicArray):
-    """A :class:`~celosia.hdl.array.SystolicArray` that simulates five times as fast; only a design that is converted
+    """A :class:`~celosia.hdl.array.SystolicArray` that simulates several times as fast; only a design that is converted
     with a :class:`~celosia.hdl.shared.ModuleLibrary` can have it."""
 
     def elaborate(self, platform):

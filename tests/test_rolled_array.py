@@ -70,8 +70,7 @@ class Lockstep(Accelerator):
 
 
 @pytest.mark.parametrize(("rows", "cols", "target", "share"), [
-    (16, 16, "generic", 1), (8, 4, "generic", 1), (4, 16, "generic", 2), (16, 8, "xilinx", 2), (8, 8, "ecp5", 1),
-    (4, 8, "ecp5", 2), (32, 4, "ecp5", 2),
+    (16, 16, "generic", 1), (8, 4, "generic", 1), (4, 16, "xilinx", 2), (4, 4, "ecp5", 1), (16, 4, "ecp5", 2),
 ])
 def test_sums_are_equal_in_every_cycle(rows, cols, target, share):
     config = AcceleratorConfig(rows=rows, cols=cols, lanes=4, target=target, macs_per_multiplier=share)
