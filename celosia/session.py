@@ -27,8 +27,9 @@ __all__ = ["cached_verilog", "connect", "quantise", "simulate"]
 _MEMORY_BYTES = 1 << 29
 
 
-def cached_verilog(config: AcceleratorConfig) -> str:
-    """The Verilog of ``config``, generated or found as it was generated before from the same sources.
+def cached_verilog(config: AcceleratorConfig, *, rolled_array: bool = False) -> str:
+    """The Verilog of ``config``, generated or found as it was generated before from the same sources;
+    ``rolled_array`` as for :func:`~celosia.generators.verilog.to_verilog`.
 
     Raises
     ------
@@ -37,10 +38,10 @@ def cached_verilog(config: AcceleratorConfig) -> str:
     """
     folders = [Path(celosia.hdl.__file__).parent, Path(celosia.generators.verilog.__file__).parent]
     sources = [path.read_text() for folder in folders for path in sorted(folder.glob("*.py"))]
-    key = content_key(config.to_toml(), version("amaranth"), *sources)
+    key = content_key(config.to_toml(), str(rolled_array), version("amaranth"), *sources)
 
     def make(folder: Path) -> list[str]:
-        (folder / f"{TOP}.v").write_text(to_verilog(config))
+        (folder / f"{TOP}.v").write_text(to_verilog(config, rolled_array=rolled_array))
         return [f"{TOP}.v"]
 
     return (cached_folder("verilog", key, make) / f"{TOP}.v").read_text()
@@ -53,6 +54,7 @@ def simulate(
     compiler: str | None = None,
     waves: Waves = None,
     observed: bool = False,
+    rolled_array: bool = False,
     on_stage: Callable[[str], None] | None = None,
 ) -> Accelerator:
     """An accelerator whose RTL is simulated by Verilator; the first time for a configuration it is compiled.
@@ -69,6 +71,8 @@ def simulate(
         Which waves ``accelerator.transport.simulation.start_waves(path)`` can record.
     observed
         Whether a :class:`~celosia.timeline.Timeline` can be made of what runs; it costs some speed.
+    rolled_array
+        Take :mod:`~celosia.hdl.rolled_array` for the systolic array: equal in every cycle, and faster.
     on_stage
         Told in a few words what is being made, when something is.
 
@@ -81,7 +85,7 @@ def simulate(
         config = configuration(config)
     if on_stage is not None:
         on_stage("generating Verilog")
-    verilog = cached_verilog(config) + simulation_models(config.target)
+    verilog = cached_verilog(config, rolled_array=rolled_array) + simulation_models(config.target)
     top = TOP
     if observed:
         verilog, top = verilog + observer(config), OBSERVER

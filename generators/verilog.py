@@ -18,7 +18,9 @@ __all__ = ["TOP", "convert", "simulation_models", "to_verilog"]
 TOP = "celosia"
 
 
-def convert(design: Any, *, name: str, target: str = "generic", ports: Any = None) -> str:
+def convert(
+    design: Any, *, name: str, target: str = "generic", ports: Any = None, rolled_array: bool = False
+) -> str:
     """The Verilog of a design that has components of :mod:`celosia.hdl` in it; two runs are the same to the byte.
 
     Parameters
@@ -29,8 +31,10 @@ def convert(design: Any, *, name: str, target: str = "generic", ports: Any = Non
         Of the top module.
     target : str
         As in the configuration: how memories are mapped.
+    rolled_array : bool
+        As for :func:`to_verilog`.
     """
-    library = ModuleLibrary(target)
+    library = ModuleLibrary(target, rolled_array=rolled_array)
     texts = [_text(design, library, name, ports)]
     written: set[str] = set()
     while missing := sorted(library.components.keys() - written):
@@ -50,10 +54,14 @@ def _text(design: Any, library: ModuleLibrary, name: str, ports: Any) -> str:
     return tidy(verilog.convert(design, name=name, platform=library, ports=ports, emit_src=False))
 
 
-def to_verilog(config: AcceleratorConfig) -> str:
-    """The accelerator of ``config`` as one Verilog text."""
+def to_verilog(config: AcceleratorConfig, *, rolled_array: bool = False) -> str:
+    """The accelerator of ``config`` as one Verilog text.
+
+    With ``rolled_array`` the systolic array in it is the model of :mod:`celosia.hdl.rolled_array`: SystemVerilog, equal
+    in every cycle, faster to simulate and not meant for hardware.
+    """
     design = Accelerator(config)
-    return convert(design, name=TOP, target=config.target, ports=flat_ports(design))
+    return convert(design, name=TOP, target=config.target, ports=flat_ports(design), rolled_array=rolled_array)
 
 
 def simulation_models(target: str) -> str:

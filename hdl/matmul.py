@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .accumulators import ACCUMULATOR_READ_LATENCY, AccumulatorPortSignature
-from .array import SystolicArray, array_latency, sum_bits
+from .array import array_latency, sum_bits
 from .config import AcceleratorConfig
 from .delay import DelayLine
 from .halves import HalfClaimSignature, HalfUse
@@ -13,6 +13,7 @@ from .interfaces import READ_LATENCY, CommandSignature, ScratchpadReadSignature
 from .isa import MATMUL
 from .losses import Progress
 from .matmul_feeders import ActivationFeeder, RowTag, WeightFeeder
+from .rolled_array import array_for
 
 __all__ = ["TAG_LEAD", "AccumulateStage", "MatmulEngine"]
 
@@ -105,7 +106,7 @@ class MatmulEngine(wiring.Component):
         m = Module()
         m.submodules.weight_feeder = weight_feeder = WeightFeeder(config)
         m.submodules.activation_feeder = feeder = ActivationFeeder(config)
-        m.submodules.array = array = SystolicArray(config)
+        m.submodules.array = array = array_for(platform, config)
         m.submodules.accumulate = accumulate = AccumulateStage(config)
         m.submodules.use = use = HalfUse()
         wiring.connect(m, wiring.flipped(self.control.command), weight_feeder.command)

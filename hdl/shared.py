@@ -20,10 +20,13 @@ class ModuleLibrary:
         Verilog of modules, by file name.
     components : dict of str to Component
         Components that are to be converted, by module name.
+    rolled_array : bool
+        The systolic array is the model of :mod:`~celosia.hdl.rolled_array`: for simulation, and never for hardware.
     """
 
-    def __init__(self, target: str = "generic"):
+    def __init__(self, target: str = "generic", *, rolled_array: bool = False):
         self.target = target
+        self.rolled_array = rolled_array
         self.files: dict[str, str] = {}
         self.components: dict[str, Any] = {}
 
