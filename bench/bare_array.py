@@ -6,9 +6,9 @@ import numpy as np
 from amaranth import Cat, Module, Signal
 from celosia.generators.verilog import convert
 from celosia.hdl.accelerator import Accelerator
+from celosia.hdl.array import SystolicArray
 from celosia.hdl.axi import flat_ports
 from celosia.hdl.config import AcceleratorConfig
-from celosia.hdl.rolled_array import array_for
 from celosia.sim.build import compile_model
 from celosia.sim.model import Simulation
 
@@ -20,7 +20,7 @@ class BareArray(Accelerator):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.array = array = array_for(platform, self.config)
+        m.submodules.array = array = SystolicArray(self.config)
         bits = len(array.activations.as_value()) + len(array.weights.as_value())
         noise = Signal(bits, init=0x9E3779B97F4A7C15F39CC0605CEDC835 | 1)
         count, columns = Signal(range(2 * self.config.cols)), Signal(self.config.cols, init=1)
@@ -39,12 +39,10 @@ class BareArray(Accelerator):
         return m
 
 
-def bare_array_rate(
-    config: AcceleratorConfig, compiler: str = "g++", seconds: float = 2.0, rolled_array: bool = False
-) -> float:
+def bare_array_rate(config: AcceleratorConfig, compiler: str = "g++", seconds: float = 2.0) -> float:
     """Simulated cycles per CPU second of the array of ``config`` alone."""
     design = BareArray(config)
-    text = convert(design, name="bare", ports=flat_ports(design), rolled_array=rolled_array)
+    text = convert(design, name="bare", ports=flat_ports(design))
     memory = np.zeros(4096, np.uint8)
     with Simulation(compile_model(text, top="bare", compiler=compiler), memory) as simulation:
         simulation.reset()

@@ -101,7 +101,7 @@ class Accelerator:
             if found != expected:
                 raise HardwareMismatchError(name, expected, found)
         self._image: ModelImage | None = None
-        self._programs: dict[tuple[tuple[int, ...], tuple[str, ...]], Program] = {}
+        self._programs: dict[tuple[tuple[int, ...], tuple[str, ...], bool | None], Program] = {}
         self._placed: Program | None = None
 
     def _read(self, name: str) -> int:
@@ -150,8 +150,11 @@ class Accelerator:
         self._image, self._programs, self._placed = image, {}, None
         return image
 
-    def program(self, lengths: Sequence[int], keep: Sequence[str] = ("output",)) -> Program:
-        """The program for sentences of ``lengths`` tokens, compiled once for each list of lengths.
+    def program(
+        self, lengths: Sequence[int], keep: Sequence[str] = ("output",), apart: bool | None = None
+    ) -> Program:
+        """The program for sentences of ``lengths`` tokens, compiled once for each list of lengths; ``apart`` as for
+        :func:`~celosia.firmware.compiler.compile_program`.
 
         Raises
         ------
@@ -162,10 +165,10 @@ class Accelerator:
         """
         if self._image is None:
             raise DriverError("a model must be loaded before a program is made for it")
-        key = (tuple(lengths), tuple(keep))
+        key = (tuple(lengths), tuple(keep), apart)
         if key not in self._programs:
             base = self.transport.base_address
-            program = compile_program(self._image, lengths, keep, base)
+            program = compile_program(self._image, lengths, keep, base, apart=apart)
             if program.end > base + self.transport.memory_bytes:
                 raise DriverError(
                     f"model, program and tensors need {program.end - base} bytes, and the memory has "
@@ -181,8 +184,10 @@ class Accelerator:
         keep: Sequence[str] = ("output",),
         max_cycles: int = _DEFAULT_CYCLES,
         on_progress: Progress | None = None,
+        apart: bool | None = None,
     ) -> BatchResult:
-        """Run a batch: int8 [L, d] and, if given, bool [L] (false: not attended to) for each sentence.
+        """Run a batch: int8 [L, d] and, if given, bool [L] (false: not attended to) for each sentence; ``keep`` and
+        ``apart`` as for :meth:`program`.
 
         Raises
         ------
@@ -195,7 +200,7 @@ class Accelerator:
             raise DriverError("a model must be loaded before a batch can run")
         masks = [None] * len(inputs) if masks is None else masks
         self._check_inputs(inputs, masks, self._image.geometry.hidden)
-        program = self.program([len(x) for x in inputs], keep)
+        program = self.program([len(x) for x in inputs], keep, apart)
         self._place(program)
         self._write_inputs(program, inputs, masks)
         snapshots = self._execute(program, max_cycles, on_progress)
