@@ -14,11 +14,11 @@ OBSERVER = f"{TOP}_observed"
 
 _SEQUENCER = "accelerator.control_plane.sequencer"
 #: What is seen of a cycle, the lowest bit first: name and the expression in the hierarchy of the Verilog. A counter
-#: counts the cycles in which its bit is set, two cycles later; an engine accepts and finishes instructions.
+#: counts the cycles in which its bit is set, two cycles later; an engine is given instructions and finishes them.
 OBSERVED: dict[str, str] = {
     **{name: f"accelerator.control_plane.counters.events__{name}" for name, _doc in COUNTERS},
     **{f"{engine.name.lower()}_{event}": f"{_SEQUENCER}.{engine.name.lower()}.{signal}"
-       for engine in Engine for event, signal in (("accepts", "transfer"), ("finishes", "engine__finished"))},
+       for engine in Engine for event, signal in (("accepts", "semaphores__grant"), ("finishes", "engine__finished"))},
 }
 assert len(OBSERVED) <= 32
 
