@@ -64,6 +64,8 @@ GptqOption = Annotated[bool, typer.Option(help="Round weights by GPTQ.")]
 CompilerOption = Annotated[str | None, typer.Option(help="C++ compiler of the simulation.")]
 RolledArrayOption = Annotated[bool, typer.Option(
     "--rolled-array", help="Simulate the array by a faster model, equal in every cycle.")]
+ProfileOption = Annotated[bool, typer.Option(
+    "--profile-guided", help="Compile the simulation twice: slower to make, faster to run.")]
 TokensOption = Annotated[list[int], typer.Option(help="Tokens of a sentence. Repeatable.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")]
 
@@ -181,6 +183,7 @@ def run(
     gptq: GptqOption = True,
     compiler: CompilerOption = None,
     rolled_array: RolledArrayOption = False,
+    profile_guided: ProfileOption = False,
     transport: Annotated[str, typer.Option(help=f"sim, or a board: {CONNECTIONS}.")] = "sim",
     trace_file: Annotated[Path | None, typer.Option(
         "--trace", help="Write what each engine did when: a trace for Perfetto or Chrome.")] = None,
@@ -189,12 +192,13 @@ def run(
     """Run texts through a model on the simulated RTL or a board, and compare with golden and with the float model."""
     if trace_file is not None and transport != "sim":
         raise InputError(f"--trace needs the simulation, not --transport {transport}")
-    if rolled_array and transport != "sim":
-        raise InputError(f"--rolled-array needs the simulation, not --transport {transport}")
+    for name, wanted in (("--rolled-array", rolled_array), ("--profile-guided", profile_guided)):
+        if wanted and transport != "sim":
+            raise InputError(f"{name} needs the simulation, not --transport {transport}")
     if trace_file is not None:
         _check_target(trace_file)
-    found, _ = _run(text, file, config, settings, model, check, gptq, compiler, rolled_array, transport, json_file,
-                    observe=trace_file is not None)
+    found, _ = _run(text, file, config, settings, model, check, gptq, compiler, rolled_array, profile_guided, transport,
+                    json_file, observe=trace_file is not None)
     if trace_file is not None:
         about = {"config": found.config, "model": found.model, "counters": found.counters}
         _write(trace_file, json.dumps(trace(found.timelines, about), separators=(",", ":")) + "\n")
@@ -214,11 +218,12 @@ def report(
     gptq: GptqOption = True,
     compiler: CompilerOption = None,
     rolled_array: RolledArrayOption = False,
+    profile_guided: ProfileOption = False,
 ) -> None:
     """Run texts on the simulated RTL, and write an HTML page about it: layers, time, roofline, losses, accuracy."""
     _check_target(output)
-    found, hardware = _run(text, file, config, settings, model, check, gptq, compiler, rolled_array, "sim", None,
-                           observe=True)
+    found, hardware = _run(text, file, config, settings, model, check, gptq, compiler, rolled_array, profile_guided,
+                           "sim", None, observe=True)
     _write(output, report_page(found, hardware))
     if not found.bit_exact:
         raise typer.Exit(1)
@@ -226,7 +231,8 @@ def report(
 
 def _run(
     text: list[str] | None, file: Path | None, config: str, settings: list[str] | None, model: Path | None, check: str,
-    gptq: bool, compiler: str | None, rolled_array: bool, transport: str, json_file: Path | None, observe: bool,
+    gptq: bool, compiler: str | None, rolled_array: bool, profile_guided: bool, transport: str, json_file: Path | None,
+    observe: bool,
 ) -> tuple[RunReport, AcceleratorConfig]:
     """What ``run`` and ``report`` have in common; prints the tables."""
     if check not in ("outputs", "full"):
@@ -246,7 +252,7 @@ def _run(
     if accelerator is None:
         with _err.status("preparing the simulation") as status:
             accelerator = simulate(hardware, compiler=compiler, observed=observe, rolled_array=rolled_array,
-                                   on_stage=status.update)
+                                   profile_guided=profile_guided, on_stage=status.update)
     with _progress() as tell:
         found = run_texts(accelerator, source, encoder, texts, check="full" if check == "full" else "outputs",
                           observe=observe, on_progress=tell)

@@ -1,5 +1,6 @@
 """From a configuration to an accelerator that runs, and from a model to its integers; both kept once made."""
 
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -55,6 +56,7 @@ def simulate(
     waves: Waves = None,
     observed: bool = False,
     rolled_array: bool = False,
+    profile_guided: bool = False,
     on_stage: Callable[[str], None] | None = None,
 ) -> Accelerator:
     """An accelerator whose RTL is simulated by Verilator; the first time for a configuration it is compiled.
@@ -73,6 +75,8 @@ def simulate(
         Whether a :class:`~celosia.timeline.Timeline` can be made of what runs; it costs some speed.
     rolled_array
         Take :mod:`~celosia.hdl.rolled_array` for the systolic array: equal in every cycle, and faster.
+    profile_guided
+        Compile twice, the second time for what the first did with a layer: it takes longer, and runs faster.
     on_stage
         Told in a few words what is being made, when something is.
 
@@ -89,7 +93,8 @@ def simulate(
     top = TOP
     if observed:
         verilog, top = verilog + observer(config), OBSERVER
-    library = compile_model(verilog, top=top, compiler=compiler, waves=waves, on_stage=on_stage)
+    train = [sys.executable, "-m", "celosia.training", config.to_toml()] if profile_guided else None
+    library = compile_model(verilog, top=top, compiler=compiler, waves=waves, train=train, on_stage=on_stage)
     simulation = Simulation(library, np.zeros(_MEMORY_BYTES, np.uint8), timing=timing)
     return Accelerator(SimulatedTransport(simulation), config)
 

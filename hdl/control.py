@@ -125,31 +125,33 @@ class Control(wiring.Component):
         offset = Signal(CONTROL_ADDRESS_BITS - 2, reset_less=True)
         word = Signal(32, reset_less=True)
         strobe = Signal(4, reset_less=True)
+        decode = Signal()
         execute = Signal()
-        known = Signal()
         acknowledge = Signal()
+        writable = [reg for reg in REGISTERS if reg.access is not Access.READ]
+        writes = {reg.name: Signal(name=f"writes_{reg.name}") for reg in writable}
         m.d.comb += [
             bus.awready.eq(~address_held & ~ResetSignal()),
             bus.wready.eq(~data_held & ~ResetSignal()),
-            execute.eq(address_held & data_held & ~bus.bvalid),
+            decode.eq(address_held & data_held & ~bus.bvalid & ~execute),
         ]
         with m.If(bus.awvalid & bus.awready):
             m.d.sync += [address_held.eq(1), offset.eq(bus.awaddr[2:])]
         with m.If(bus.wvalid & bus.wready):
             m.d.sync += [data_held.eq(1), word.eq(bus.wdata), strobe.eq(bus.wstrb)]
-        m.d.sync += [self.start.eq(0), self.reset.eq(0)]
+        m.d.sync += [
+            self.start.eq(0), self.reset.eq(0), execute.eq(decode),
+            *(writes[reg.name].eq(decode & (offset == reg.offset // 4)) for reg in writable),
+        ]
+        for reg in writable:
+            with m.If(writes[reg.name]):
+                self._write_register(m, reg, word, strobe, enable, acknowledge)
         with m.If(execute):
-            with m.Switch(offset):
-                for reg in REGISTERS:
-                    if reg.access is not Access.READ:
-                        with m.Case(reg.offset // 4):
-                            m.d.comb += known.eq(1)
-                            self._write_register(m, reg, word, strobe, enable, acknowledge)
             m.d.sync += [
                 address_held.eq(0),
                 data_held.eq(0),
                 bus.bvalid.eq(1),
-                bus.bresp.eq(Mux(known, Response.OKAY, Response.SLVERR)),
+                bus.bresp.eq(Mux(Cat(writes.values()).any(), Response.OKAY, Response.SLVERR)),
             ]
         with m.Elif(bus.bready):
             m.d.sync += bus.bvalid.eq(0)

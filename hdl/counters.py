@@ -51,7 +51,7 @@ class Counters(wiring.Component):
             shift = exact_log2(steps.get(name, 1))
             event = Signal(name=f"{name}_event")
             count = Signal(COUNTER_BITS - shift, name=name, reset_less=True)
-            m.d.sync += event.eq(getattr(self.events, name) & ~self.clear)
+            m.d.sync += event.eq(getattr(self.events, name))
             m.d.comb += getattr(self.values, name).eq(Cat(Const(0, shift), count))
             with m.If(clear):
                 m.d.sync += count.eq(0)

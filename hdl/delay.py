@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from .ram import Ram
+from .resets import without_reset
 
 __all__ = ["DelayLine"]
 
@@ -37,5 +38,5 @@ class DelayLine(wiring.Component):
             ring.read_address.eq(position - (self.cycles - 2)),
             ring.read_enable.eq(1),
         ]
-        m.d.sync += Value.cast(self.output).eq(ring.read_data)
+        m.d.sync += Value.cast(without_reset(m, self.output)).eq(ring.read_data)
         return m

@@ -112,10 +112,13 @@ class LoadEngine(wiring.Component):
         last = Signal(reset_less=True)
         address = Signal.like(port.address, reset_less=True)
         word = Signal(bits, reset_less=True)
+        free = Signal()  # the word is not complete yet, or moves on
         step = Signal()  # part of a beat or of a word is taken
         completes = Signal()  # the word is complete with it
+        failed = Signal()  # a beat was an error: no more is taken
         m.d.comb += [
-            step.eq(beat.valid & ~beat.p.error & words.valid & (~enable | ready)),
+            free.eq(~enable | ready),
+            step.eq(beat.valid & words.valid & free & ~failed),
             words.ready.eq(step & completes),
             skid.input.valid.eq(enable),
             skid.input.payload.eq(Cat(address, word, last)),
@@ -125,34 +128,35 @@ class LoadEngine(wiring.Component):
             port.data.eq(waiting.p.word),
             port.mask.eq(~0),
             self.bus_error.eq(
-                beat.valid & beat.p.error & ~enable & ~waiting.valid & ~self.instructions.finished),
+                failed & ~enable & ~waiting.valid & ~self.instructions.finished),
         ]
         m.d.sync += self.instructions.finished.eq(waiting.valid & port.ready & waiting.p.last)
-        with m.If(step):
-            m.d.sync += enable.eq(completes)
-        with m.Elif(ready):
-            m.d.sync += enable.eq(0)
-        with m.If(step & completes):
+        with m.If(free):
+            m.d.sync += enable.eq(step & completes & ~beat.p.error)
+            # A copy that is not needed does no harm; neither does that of the word below.
             m.d.sync += [address.eq(words.p.address), last.eq(words.p.last)]
+        with m.If(step & beat.p.error):
+            m.d.sync += failed.eq(1)
 
         if bits == bus_bits:
             m.d.comb += [completes.eq(1), beat.ready.eq(step)]
-            with m.If(step):
+            with m.If(free):
                 m.d.sync += word.eq(beat.p.data)
         elif bits > bus_bits:
             part = Signal(range(bits // bus_bits))
             m.d.comb += [completes.eq(part == bits // bus_bits - 1), beat.ready.eq(step)]
+            with m.If(free):
+                m.d.sync += word.word_select(part, bus_bits).eq(beat.p.data)
             with m.If(step):
-                m.d.sync += [word.word_select(part, bus_bits).eq(beat.p.data), part.eq(part + 1)]
+                m.d.sync += part.eq(part + 1)
         else:
             part = Signal(range(bus_bits // bits))
             row_beat_ends = words.p.row_ends | (part == bus_bits // bits - 1)
             m.d.comb += [completes.eq(1), beat.ready.eq(step & row_beat_ends)]
+            with m.If(free):
+                m.d.sync += word.eq(beat.p.data.word_select(part, bits))
             with m.If(step):
-                m.d.sync += [
-                    word.eq(beat.p.data.word_select(part, bits)),
-                    part.eq(Mux(row_beat_ends, 0, part + 1)),
-                ]
+                m.d.sync += part.eq(Mux(row_beat_ends, 0, part + 1))
         return m
 
 

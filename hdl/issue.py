@@ -9,6 +9,7 @@ from .decoder import QueueLayout
 from .interfaces import CommandSignature
 from .isa import SEMAPHORES, Format
 from .queues import Queue
+from .resets import without_reset
 from .semaphores import OVERFLOW_LATENCY, SemaphoreSignature
 
 __all__ = ["UNDER_WAY", "IssueUnit", "UnderWayLayout"]
@@ -141,15 +142,16 @@ class IssueUnit(wiring.Component):
             next_valid = Signal(name=f"latest_valid_{cycle}")
             m.d.sync += [next_latest.eq(latest), next_valid.eq(latest_valid)]
             latest, latest_valid = next_latest, next_valid
+        fault_address = without_reset(m, self.fault_address)
         overflowed = Signal.like(latest.address, reset_less=True)
         m.d.sync += [
             self.overflows.eq(latest_valid & (latest.signal & self.overflow).any()), overflowed.eq(latest.address)]
         with m.If(self.overflows & ~self.fails):
-            m.d.sync += self.fault_address.eq(overflowed)
+            m.d.sync += fault_address.eq(overflowed)
         with m.Elif(self.busy):
-            m.d.sync += self.fault_address.eq(oldest.address)
+            m.d.sync += fault_address.eq(oldest.address)
         with m.Else():
-            m.d.sync += self.fault_address.eq(Mux(command.valid, claimed.address, head.address))
+            m.d.sync += fault_address.eq(Mux(command.valid, claimed.address, head.address))
 
         # `idle` counts from the queue's entrance, so that no instruction is ever between two places.
         inside = Signal(range(queue.depth + under_way.depth + 2))

@@ -1,6 +1,6 @@
 """Where the cycles of the array go: each is either one in which a row enters it, or has one cause why none does."""
 
-from amaranth import Const, Module, Value
+from amaranth import Const, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -42,7 +42,7 @@ class Losses(wiring.Component):
     unfetched : in
         No MATMUL instruction waits, but the program has not ended yet.
     events : LossSignature
-        One cycle later.
+        Two cycles later.
     """
 
     running: In(1)
@@ -54,21 +54,28 @@ class Losses(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        progress = self.progress
+        progress, blocked, by_load, unfetched, running = (
+            Signal.like(member, name=f"{name}_before") for name, member in (
+                ("progress", self.progress), ("blocked", self.blocked), ("by_load", self.by_load),
+                ("unfetched", self.unfetched), ("running", self.running)))
+        m.d.sync += [
+            progress.eq(self.progress), blocked.eq(self.blocked), by_load.eq(self.by_load),
+            unfetched.eq(self.unfetched), running.eq(self.running),
+        ]
         idle = ~progress.busy
         holds = {
             "array_active": progress.row,
             "lost_bank": progress.bank,
             "lost_half": progress.half,
             "lost_tile": progress.tile,
-            "lost_data": idle & self.blocked & self.by_load,
-            "lost_vector": idle & self.blocked,
-            "lost_fetch": idle & self.unfetched,
+            "lost_data": idle & blocked & by_load,
+            "lost_vector": idle & blocked,
+            "lost_fetch": idle & unfetched,
             "lost_latency": 1,
         }
         assert list(holds)[1:] == list(LOSSES)
         found: Value = Const(0)
         for name, holds_now in holds.items():
-            m.d.sync += getattr(self.events, name).eq(self.running & holds_now & ~found)
+            m.d.sync += getattr(self.events, name).eq(running & holds_now & ~found)
             found |= holds_now
         return m

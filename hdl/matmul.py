@@ -13,6 +13,7 @@ from .interfaces import READ_LATENCY, CommandSignature, ScratchpadReadSignature
 from .isa import MATMUL
 from .losses import Progress
 from .matmul_feeders import ActivationFeeder, RowTag, WeightFeeder
+from .resets import without_reset
 from .rolled_array import array_for
 
 __all__ = ["TAG_LEAD", "AccumulateStage", "MatmulEngine"]
@@ -67,12 +68,13 @@ class AccumulateStage(wiring.Component):
         finishing = Signal()
         m.d.sync += [
             self.port.write_enable.eq(valid),
-            self.port.write_address.eq(tag.address),
+            without_reset(m, self.port.write_address).eq(tag.address),
             finishing.eq(valid & tag.last),
             self.finished.eq(finishing),
         ]
+        total = without_reset(m, self.port.write_data)
         with m.If(valid):
-            m.d.sync += [self.port.write_data[c].eq(word + self.sums[c]) for c, word in enumerate(before)]
+            m.d.sync += [total[c].eq(word + self.sums[c]) for c, word in enumerate(before)]
         m.d.comb += self.port.write_mask.eq(C(-1, len(self.port.write_mask)))
         return m
 
@@ -115,7 +117,7 @@ class MatmulEngine(wiring.Component):
         wiring.connect(m, feeder.port, wiring.flipped(self.activations))
         wiring.connect(m, accumulate.port, wiring.flipped(self.accumulators))
         m.d.comb += [
-            feeder.tile_ready.eq(weight_feeder.tile_ready),
+            feeder.tile_loaded.eq(weight_feeder.tile_loaded),
             weight_feeder.swapped.eq(feeder.swapped),
             self.claim.request.eq(feeder.request),
             self.claim.half.eq(feeder.half),
@@ -139,11 +141,12 @@ class MatmulEngine(wiring.Component):
             swaps.eq(Cat(feeder.swapped, swaps)),
             unsigned_rows.eq(Cat(feeder.unsigned, unsigned_rows)),
         ]
+        row_register = without_reset(m, array.activations)
         row_bytes = data.View(data.ArrayLayout(8, config.rows), self.activations.data)
         with m.If(rows[READ_LATENCY - 1]):
             for r in range(config.rows):
                 sign = row_bytes[r][7] & ~unsigned_rows[READ_LATENCY - 1]
-                m.d.sync += array.activations[r].eq(Cat(row_bytes[r], sign))
+                m.d.sync += row_register[r].eq(Cat(row_bytes[r], sign))
         m.d.comb += [
             array.swap.eq(swaps[READ_LATENCY]),
             array.shift.eq(weight_feeder.shift),

@@ -43,9 +43,8 @@ class WeightFeeder(wiring.Component):
         The instruction whose tiles are being read, for the :class:`ActivationFeeder`.
     port : ScratchpadReadSignature
         Always ready.
-    tile_ready : out
-        All words of a tile have been read, or will have been with the next cycle: from that one on the tile may be
-        swapped in.
+    tile_loaded : out
+        But for two words, a tile has been read: in the cycle after the next one it may be swapped in.
     swapped : in
         The tile is swapped in with the vector that is read in this cycle.
     shift : out, ``cols`` bits
@@ -58,7 +57,7 @@ class WeightFeeder(wiring.Component):
             "command": In(stream.Signature(MATMUL.layout)),
             "following": Out(stream.Signature(MATMUL.layout)),
             "port": Out(ScratchpadReadSignature(config)),
-            "tile_ready": Out(1),
+            "tile_loaded": Out(1),
             "swapped": In(1),
             "shift": Out(config.cols),
         })
@@ -68,13 +67,14 @@ class WeightFeeder(wiring.Component):
         m = Module()
         active = Signal()
         setup = Signal()
+        reading = Signal()  # active, and neither setup nor complete
         instruction = Signal(MATMUL.layout, reset_less=True)
-        row_start = Signal(16)  # of column cols - 1, as the two below
-        tile_start = Signal(16)
-        address = Signal(16)
+        row_start = Signal(16, reset_less=True)  # of column cols - 1, as the two below
+        tile_start = Signal(16, reset_less=True)
+        address = Signal(16, reset_less=True)
         column = Signal(range(cols), init=cols - 1)
-        k = Signal(16)  # tiles left after this one, as n
-        n = Signal(16)
+        k = Signal(16, reset_less=True)  # tiles left after this one, as n
+        n = Signal(16, reset_less=True)
         last_column = Signal()  # none is left after this one, as the next two
         last_k = Signal()
         last_n = Signal()
@@ -105,7 +105,7 @@ class WeightFeeder(wiring.Component):
             ]
         with m.If(setup):
             m.d.sync += [
-                setup.eq(0), row_start.eq(next_row_start), tile_start.eq(next_row_start),
+                setup.eq(0), reading.eq(~complete), row_start.eq(next_row_start), tile_start.eq(next_row_start),
                 address.eq(next_row_start),
             ]
 
@@ -113,16 +113,15 @@ class WeightFeeder(wiring.Component):
         # here, and the activations' path to the array is one register longer; rule 3, because `swapped` is no
         # earlier than the last word.
         m.d.comb += [
-            self.port.enable.eq(active & ~setup & ~complete),
+            self.port.enable.eq(reading),
             self.port.address.eq(address),
+            self.tile_loaded.eq(reading & (column == 2)),
         ]
-        with m.If(self.port.enable):
+        with m.If(reading):
             m.d.sync += [
                 column.eq(column - 1), last_column.eq(column == 1), address.eq(address - instruction.b_stride)]
-            with m.If(column == 2):
-                m.d.sync += self.tile_ready.eq(1)
             with m.If(last_column):
-                m.d.sync += [complete.eq(~self.swapped), k.eq(k - 1), last_k.eq(k == 1),
+                m.d.sync += [complete.eq(~self.swapped), reading.eq(self.swapped), k.eq(k - 1), last_k.eq(k == 1),
                              tile_start.eq(tile_start + 1), address.eq(tile_start + 1)]
                 with m.If(last_k):
                     m.d.sync += [
@@ -130,11 +129,9 @@ class WeightFeeder(wiring.Component):
                         row_start.eq(next_row_start), tile_start.eq(next_row_start), address.eq(next_row_start),
                     ]
                     with m.If(last_n):
-                        m.d.sync += active.eq(0)
+                        m.d.sync += [active.eq(0), reading.eq(0)]
         with m.Elif(self.swapped):
-            m.d.sync += complete.eq(0)
-        with m.If(self.swapped):
-            m.d.sync += self.tile_ready.eq(0)
+            m.d.sync += [complete.eq(0), reading.eq(active)]
 
         # Rule 1 of the array: step i shifts the columns 0 to i.
         valid = Signal(READ_LATENCY)
@@ -154,7 +151,7 @@ class ActivationFeeder(wiring.Component):
     following : in, stream of MATMUL
         From the :class:`WeightFeeder`.
     port : ScratchpadReadSignature
-    tile_ready : in
+    tile_loaded : in
         See :class:`WeightFeeder`.
     swapped : out
         The first row of a tile is read in this cycle.
@@ -178,7 +175,7 @@ class ActivationFeeder(wiring.Component):
         super().__init__({
             "following": In(stream.Signature(MATMUL.layout)),
             "port": Out(ScratchpadReadSignature(config)),
-            "tile_ready": In(1),
+            "tile_loaded": In(1),
             "swapped": Out(1),
             "request": Out(1),
             "half": Out(1),
@@ -194,7 +191,7 @@ class ActivationFeeder(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         active = Signal()
-        started = Signal()
+        started = Signal()  # which implies active
         instruction = Signal(MATMUL.layout, reset_less=True)
         payload = self.following.payload
 
@@ -229,17 +226,13 @@ class ActivationFeeder(wiring.Component):
         ]
 
         # The next row.
-        address = Signal(16)
-        tile_start = Signal(16)
-        accumulator = Signal(16)
-        column_start = Signal(16)
-        row = Signal(16)  # left after this one, as k and n
-        k = Signal(16)
-        n = Signal(16)
-        first_row, last_row, last_k, last_n, few_rows, add, tile_taken = (Signal(name=name) for name in (
-            "first_row", "last_row", "last_k", "last_n", "few_rows", "add", "tile_taken"))
-        one_row = Signal()
-        one_k = Signal()
+        address, tile_start, accumulator, column_start = (Signal(16, name=name, reset_less=True) for name in (
+            "address", "tile_start", "accumulator", "column_start"))
+        row, k, n = (Signal(16, name=name, reset_less=True) for name in ("row", "k", "n"))  # left after this one
+        first_row, last_row, last_k, last_n, few_rows, add, one_row, one_k = (
+            Signal(name=name, reset_less=True) for name in (
+                "first_row", "last_row", "last_k", "last_n", "few_rows", "add", "one_row", "one_k"))
+        tile_waits = Signal()  # to be swapped in
         since_tile = Signal(range(ACCUMULATE_SPACING))
         settled = Signal(init=1)
         last = Signal()
@@ -248,19 +241,19 @@ class ActivationFeeder(wiring.Component):
         new = requests.input.payload
         m.d.comb += [
             last.eq(last_row & last_k & last_n),
-            tile.eq(self.tile_ready & ~tile_taken & (settled | ~add)),
-            requests.input.valid.eq(active & started & (~first_row | tile)),
+            tile.eq(tile_waits & (settled | ~add)),
+            requests.input.valid.eq(started & (~first_row | tile)),
             step.eq(requests.input.valid & requests.input.ready),
             new.address.eq(address), new.first.eq(first_row), new.unsigned.eq(instruction.a_unsigned),
             new.tag.address.eq(accumulator), new.tag.add.eq(add), new.tag.last.eq(last),
             self.progress.row.eq(self.row),
             self.progress.bank.eq(self.port.enable & ~self.port.ready),
             self.progress.half.eq(waiting),
-            self.progress.tile.eq(active & started & first_row & ~tile),
+            self.progress.tile.eq(started & first_row & ~tile),
             self.progress.busy.eq(active),
         ]
-        with m.If(self.swapped):
-            m.d.sync += tile_taken.eq(0)
+        with m.If(self.tile_loaded):
+            m.d.sync += tile_waits.eq(1)
         with m.If((since_tile != 0) & ~requests.output.valid):
             m.d.sync += [since_tile.eq(since_tile - 1), settled.eq(since_tile == 1)]
         with m.If(step):
@@ -269,7 +262,7 @@ class ActivationFeeder(wiring.Component):
                 accumulator.eq(accumulator + 1),
             ]
             with m.If(first_row):
-                m.d.sync += tile_taken.eq(1)
+                m.d.sync += tile_waits.eq(0)
             with m.If(last_row):
                 m.d.sync += [
                     first_row.eq(1), row.eq(instruction.m - 1), last_row.eq(one_row),
@@ -287,7 +280,7 @@ class ActivationFeeder(wiring.Component):
                         accumulator.eq(column_start + instruction.accumulator_stride),
                     ]
                     with m.If(last_n):
-                        m.d.sync += active.eq(0)
+                        m.d.sync += [active.eq(0), started.eq(0)]
         with m.If(accept):
             m.d.sync += [
                 active.eq(1), started.eq(claimed), first_row.eq(1), add.eq(payload.accumulate), instruction.eq(payload),

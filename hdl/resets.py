@@ -1,10 +1,10 @@
-"""Parts that have a reset of their own."""
+"""Parts that have a reset of their own, and registers that have none."""
 
 from typing import Any
 
-from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, Signal
+from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, Signal, Value
 
-__all__ = ["reset_after", "reset_by"]
+__all__ = ["reset_after", "reset_by", "without_reset"]
 
 
 def reset_by(m: Module, name: str, reset: Any) -> DomainRenamer:
@@ -25,3 +25,11 @@ def reset_after(m: Module, name: str) -> DomainRenamer:
     reset = Signal(init=1, name=f"{name}_reset")
     m.d.sync += reset.eq(0)
     return reset_by(m, name, reset)
+
+
+def without_reset(m: Module, member: Any) -> Any:
+    """A register behind the output ``member``, of the same shape, that no reset reaches: for data that nobody looks at
+    until something else, which is reset, says that it is there. Not to be called amid an ``m.If``."""
+    register = Signal(member.shape(), name=f"{Value.cast(member).name}_register", reset_less=True)
+    m.d.comb += member.eq(register)
+    return register

@@ -7,6 +7,7 @@ from amaranth.utils import exact_log2
 
 from .config import AcceleratorConfig
 from .ram import Ram
+from .resets import without_reset
 from .row_unit import squares_bits
 
 __all__ = ["RowStatistics", "Tree", "tree_latency"]
@@ -79,11 +80,11 @@ class RowStatistics(wiring.Component):
     valid, first_group, is_maximum, value, square : in
         A beat's combined columns; of ``value`` the sum or the maximum over all beats is taken, of ``square`` the sum.
     total, total_squares : out
-        One cycle later: over this beat and all earlier groups of its row.
+        Two cycles later: over this beat and all earlier groups of its row.
 
     Rules
     -----
-    1. Beats of the same row are at least four cycles apart.
+    1. Beats of the same row are at least five cycles apart.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -105,25 +106,39 @@ class RowStatistics(wiring.Component):
         width = squares_bits(self.config)
         memory = m.submodules.memory = Ram(32 + width, self.config.row_entries)
         before = Signal(32 + width, reset_less=True)
-        rows = [Signal.like(self.row, name=f"row_{i}", reset_less=True) for i in range(3)]
+        rows = [Signal.like(self.row, name=f"row_{i}", reset_less=True) for i in range(4)]
         used = Signal()
         m.d.comb += [memory.read_address.eq(self.row), memory.read_enable.eq(self.row_valid)]
-        m.d.sync += [used.eq(self.row_valid), rows[0].eq(self.row), rows[1].eq(rows[0]), rows[2].eq(rows[1])]
+        m.d.sync += [
+            used.eq(self.row_valid),
+            *(later.eq(row) for row, later in zip([self.row, *rows], rows, strict=False)),
+        ]
         with m.If(used):
             m.d.sync += before.eq(memory.read_data)
 
+        # Both sums and the comparison, and then what is wanted of them.
         old, old_squares = before[:32].as_signed(), before[32:]
-        with m.If(self.valid):
-            with m.If(self.first_group):
-                m.d.sync += [self.total.eq(self.value), self.total_squares.eq(self.square)]
-            with m.Elif(self.is_maximum):
-                m.d.sync += self.total.eq(maximum(old, self.value))
-            with m.Else():
-                m.d.sync += [self.total.eq(old + self.value), self.total_squares.eq(old_squares + self.square)]
+        added, was, new = (Signal(signed(32), name=name, reset_less=True) for name in ("added", "was", "new"))
+        squares = Signal(width, reset_less=True)
+        is_maximum, replaces = (Signal(name=name, reset_less=True) for name in ("is_maximum", "replaces"))
+        combined = Signal()
         writing = Signal()
-        m.d.sync += writing.eq(self.valid)
+        m.d.sync += [combined.eq(self.valid), writing.eq(combined)]
+        with m.If(self.valid):
+            m.d.sync += [
+                was.eq(old), new.eq(self.value), is_maximum.eq(self.is_maximum),
+                replaces.eq(self.first_group | (self.value > old)),
+                added.eq(Mux(self.first_group, 0, old) + self.value),
+                squares.eq(Mux(self.first_group, 0, old_squares) + self.square),
+            ]
+        total, total_squares = without_reset(m, self.total), without_reset(m, self.total_squares)
+        with m.If(combined):
+            m.d.sync += [
+                total.eq(Mux(is_maximum, Mux(replaces, new, was), added)),
+                total_squares.eq(squares),
+            ]
         m.d.comb += [
-            memory.write_address.eq(rows[2]),
+            memory.write_address.eq(rows[3]),
             memory.write_data.eq(Cat(self.total, self.total_squares)),
             memory.write_enable.eq(writing),
         ]

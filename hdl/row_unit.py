@@ -10,11 +10,12 @@ from amaranth.utils import exact_log2
 from .config import AcceleratorConfig
 from .enums import Enum
 from .multiplier import registered_product
+from .resets import without_reset
 from .scale import saturated
 
 __all__ = ["ROW_UNIT_LATENCY", "RowEntry", "RowKind", "RowUnit", "squares_bits"]
 
-ROW_UNIT_LATENCY = 17
+ROW_UNIT_LATENCY = 19
 
 
 class RowKind(Enum, shape=2):
@@ -113,8 +114,8 @@ class RowUnit(wiring.Component):
                 m.d.sync += signal.eq(value)
             return signal
 
-        kind = carried(self.kind.as_value(), 0, 16, "kind")
-        first = carried(self.first, 0, 16, "first")
+        kind = carried(self.kind.as_value(), 0, 18, "kind")
+        first = carried(self.first, 0, 18, "first")
         squares = carried(self.squares, 0, 8, "squares")
 
         def product(stage, left, right, name):
@@ -144,7 +145,7 @@ class RowUnit(wiring.Component):
         mean = Signal(signed(19))
         m.d.comb += mean.eq((mean8[8] + 128) >> 8)
         mean = register(9, signed(16), saturated(mean, 16), "mean")
-        addend = carried(register(10, signed(17), -mean, "addend"), 10, 16, "addend")
+        addend = carried(register(10, signed(17), -mean, "addend"), 10, 18, "addend")
 
         # The number whose reciprocal (square root) is wanted, at least 1 (64).
         number = Signal(width)
@@ -154,46 +155,53 @@ class RowUnit(wiring.Component):
             m.d.comb += number.eq(Mux(first[9] == 0, 1, first[9]))
         number = register(10, width, number, "number")
 
-        # Bring its leading one to the top: binary search, two steps a stage.
+        # Bring its leading one to the top: binary search; a stage for each of the wide steps, one for two others.
         zeros = 0
-        steps = [step for step in (32, 16, 8, 4, 2, 1) if step < width]
         zeros_bits = 6
-        for index, step in enumerate(steps):
+        stage_after = {32: 11, 16: 12, 4: 13, 1: 14}
+        for step in (step for step in (32, 16, 8, 4, 2, 1) if step < width):
             shifted, count = Signal(width, name=f"shifted_{step}"), Signal(zeros_bits, name=f"count_{step}")
             empty = number[-step:] == 0
             m.d.comb += [shifted.eq(Mux(empty, number << step, number)), count.eq(zeros + Mux(empty, step, 0))]
             number, zeros = shifted, count
-            if index % 2:
-                stage = 11 + index // 2
-                number = register(stage, width, number, "number")
-                zeros = register(stage, zeros_bits, zeros, "zeros")
+            if step in stage_after:
+                number = register(stage_after[step], width, number, "number")
+                zeros = register(stage_after[step], zeros_bits, zeros, "zeros")
         logarithm = Signal(zeros_bits)
         m.d.comb += logarithm.eq(width - 1 - zeros)
 
-        # Table and interpolation.
+        # Table and interpolation. Of the table, each quarter is looked up first, then one of them is chosen.
         root_bases, root_drops = _interpolation_table(_square_root_ends)
         bases, drops = _interpolation_table(_reciprocal_ends)
         below = number[:-1][-20:]
-        normalises = kind[13] == RowKind.NORMALISE
-        index = register(14, 7, Mux(normalises, Cat(below[15:], logarithm[0], 1), Cat(below[14:], 0)), "index")
-        remainder = register(14, 8, Mux(normalises, below[7:15], below[6:14]), "remainder")
-        remainder = register(15, 8, remainder, "remainder")
-        base = carried(register(15, 20, Array(bases + root_bases)[index], "base"), 15, 16, "base")
-        drop = register(15, 14, Array(drops + root_drops)[index], "drop")
-        shift = carried(register(14, 6, Mux(normalises, (logarithm >> 1) - 2, logarithm + 6), "shift"),
-                        14, 16, "shift")
-        fall = product(16, drop, remainder, "fall")[8:]
+        normalises = kind[14] == RowKind.NORMALISE
+        index = register(15, 7, Mux(normalises, Cat(below[15:], logarithm[0], 1), Cat(below[14:], 0)), "index")
+        remainder = register(15, 8, Mux(normalises, below[7:15], below[6:14]), "remainder")
+        remainder = carried(remainder, 15, 17, "remainder")
+        quarter = register(16, 2, index[5:], "quarter")
+
+        def looked_up(table, bits, name):
+            found = [register(16, bits, Array(table[first:first + 32])[index[:5]], f"{name}_quarter_{first // 32}")
+                     for first in range(0, len(table), 32)]
+            return register(17, bits, Array(found)[quarter], name)
+
+        base = carried(looked_up(bases + root_bases, 20, "base"), 17, 18, "base")
+        drop = looked_up(drops + root_drops, 14, "drop")
+        shift = carried(register(15, 6, Mux(normalises, (logarithm >> 1) - 2, logarithm + 6), "shift"),
+                        15, 18, "shift")
+        fall = product(18, drop, remainder[17], "fall")[8:]
 
         m.d.comb += self.written.eq(valid[-1])
         multiplier = Signal(16)
-        m.d.comb += multiplier.eq((base[16] - fall + 8) >> 4)
-        with m.If(clock[16]):
-            with m.If(kind[16] == RowKind.MAXIMUM):
-                m.d.sync += self.entry.as_value().eq(first[16].as_unsigned())
+        m.d.comb += multiplier.eq((base[18] - fall + 8) >> 4)
+        entry = without_reset(m, self.entry)
+        with m.If(clock[18]):
+            with m.If(kind[18] == RowKind.MAXIMUM):
+                m.d.sync += entry.as_value().eq(first[18].as_unsigned())
             with m.Else():
                 m.d.sync += [
-                    self.entry.multiplier.eq(multiplier),
-                    self.entry.addend.eq(Mux(kind[16] == RowKind.NORMALISE, addend[16], 0)),
-                    self.entry.shift.eq(shift[16]),
+                    entry.multiplier.eq(multiplier),
+                    entry.addend.eq(Mux(kind[18] == RowKind.NORMALISE, addend[18], 0)),
+                    entry.shift.eq(shift[18]),
                 ]
         return m

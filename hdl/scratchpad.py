@@ -8,6 +8,7 @@ from amaranth.utils import exact_log2
 from .config import AcceleratorConfig
 from .interfaces import READ_LATENCY, ScratchpadReadSignature, ScratchpadWriteSignature
 from .ram import Ram
+from .resets import without_reset
 
 __all__ = ["READERS", "WRITERS", "Scratchpad"]
 
@@ -122,6 +123,7 @@ class Scratchpad(wiring.Component):
                 m.d.sync += bank_of.eq(previous)
                 previous = bank_of
             # Held until the next read of this port, so that idle cycles toggle nothing.
+            found = without_reset(m, port.data)
             with m.If(valid[-1]):
-                m.d.sync += port.data.eq(Array(bank_data)[bank_of])
+                m.d.sync += found.eq(Array(bank_data)[bank_of])
         return m

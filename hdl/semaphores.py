@@ -9,7 +9,7 @@ from .isa import SEMAPHORE_BITS, SEMAPHORES, Engine
 __all__ = ["OVERFLOW_LATENCY", "SemaphoreSignature", "Semaphores"]
 
 #: Cycles from giving a semaphore once too often to ``overflow``.
-OVERFLOW_LATENCY = 2
+OVERFLOW_LATENCY = 3
 
 
 class SemaphoreSignature(wiring.Signature):
@@ -45,7 +45,8 @@ class Semaphores(wiring.Component):
     Rules
     -----
     1. A grant takes all wanted semaphores in one cycle, each of which was above zero.
-    2. A semaphore given in cycle t can be taken in cycle t + 2.
+    2. A semaphore given in cycle t can be taken in cycle t + 2; one that has been taken and is not zero, four cycles
+       later, since it counts as zero until its counter says otherwise.
     3. Engines that want a common semaphore are granted one at a time, in the order of ``Engine``; others
        don't hold each other up.
     4. Any number of engines may give the same semaphore in a cycle. ``overflow`` shows, ``OVERFLOW_LATENCY`` cycles
@@ -92,19 +93,25 @@ class Semaphores(wiring.Component):
                 rivals[i].eq(common),
             ]
 
-        # Counting takes two stages: a change is looked up, from -1 to the number of engines, and then added. Whether a
-        # semaphore is zero is known at once.
+        # Counting takes three stages: who gives and who takes, the change that this makes, from -1 to the number of
+        # engines, and the sum. Whether a semaphore may be zero is known at once.
         m.d.comb += taken.eq(_any_of(port.wanted & port.grant.replicate(SEMAPHORES) for port in ports))
         for i, count in enumerate(counts):
-            index = Cat(*(port.given[i] for port in ports), taken[i])
+            given = Cat(port.given[i] for port in ports)
+            events = Signal(len(ports) + 1, name=f"events_{i}")
             change = Signal(signed(1 + len(ports).bit_length()), name=f"change_{i}")
-            m.d.sync += [change.eq(_change(index)), count.eq(count + change)]
+            changing = Signal(name=f"changing_{i}")  # the change is that of a taker
+            m.d.sync += [
+                events.eq(Cat(given, taken[i])), change.eq(_change(events)), changing.eq(events[-1]),
+                count.eq(count + change),
+            ]
             m.d.comb += self.overflow[i].eq(count[SEMAPHORE_BITS])
-            with m.If(index[:-1].any()):
+            with m.If(given.any()):
                 m.d.sync += [zero[i].eq(0), of_load[i].eq(self.load.given[i] | self.store.given[i])]
-            with m.Elif(taken[i]):  # the last one; never more than one is to be added
-                m.d.sync += zero[i].eq(Cat(
-                    (count == 1 - late) & (change == late) for late in range(-1, 2)).any())
+            with m.Elif(taken[i]):
+                m.d.sync += zero[i].eq(1)
+            with m.Elif((count != 0) & ~events[-1] & ~changing):
+                m.d.sync += zero[i].eq(0)
         return m
 
 

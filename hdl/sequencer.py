@@ -26,7 +26,7 @@ _RESET_CYCLES = 4
 #: Cycles from the beginning of a reset to when the last of these has left it.
 _RESET_REACHES = 2 * _RESET_CYCLES - 1
 #: Cycles from when nothing is under way any more to the last fault that may come of it.
-_LATEST_FAULT = 4
+_LATEST_FAULT = 5
 
 
 class Sequencer(wiring.Component):

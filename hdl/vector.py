@@ -32,6 +32,7 @@ from .halves import HalfClaimSignature, HalfUse
 from .interfaces import READ_LATENCY, CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
 from .isa import FIRST_PARAMETERS, SECOND_PARAMETERS, VECTOR, Function
 from .ram import Ram
+from .resets import without_reset
 from .row_statistics import RowStatistics, Tree, tree_latency
 from .row_unit import RowEntry, RowKind, RowUnit, squares_bits
 from .vector_control import Beat, BeatIssuer, ParameterFeeder
@@ -80,7 +81,10 @@ class VectorEngine(wiring.Component):
         # The scalar of an instruction: the functions that have one drain the pipeline first.
         multiplier = Signal(16, reset_less=True)
         shift = Signal(6, reset_less=True)
-        with m.If(issuer.start & issuer.instruction.function.matches(Function.EXPONENTIAL, Function.RESIDUAL)):
+        has_scalar = Signal()
+        m.d.sync += has_scalar.eq(
+            issuer.start & issuer.instruction.function.matches(Function.EXPONENTIAL, Function.RESIDUAL))
+        with m.If(has_scalar):
             m.d.sync += [multiplier.eq(issuer.instruction.multiplier), shift.eq(issuer.instruction.shift)]
 
         self._control(m, stages, feeder, issuer)
@@ -106,7 +110,10 @@ class VectorEngine(wiring.Component):
         wiring.connect(m, feeder.port, wiring.flipped(self.parameters))
         wiring.connect(m, issuer.residual, wiring.flipped(self.residual))
         finished = Signal()
-        m.d.sync += finished.eq(stages.last[stages.entry])
+        m.d.sync += [
+            finished.eq(stages.last[stages.entry]),
+            self.conflict.eq(issuer.conflict | (self.parameters.enable & ~self.parameters.ready)),
+        ]
         m.d.comb += [
             issuer.armed.eq(feeder.armed),
             feeder.taken.eq(issuer.taken),
@@ -122,7 +129,6 @@ class VectorEngine(wiring.Component):
             use.start_half.eq(issuer.half),
             use.finish.eq(finished),
             self.control.finished.eq(finished | feeder.rows_loaded),
-            self.conflict.eq(issuer.conflict | (self.parameters.enable & ~self.parameters.ready)),
             self.accumulators.read_enable.eq(issuer.issue),
             self.accumulators.read_address.eq(issuer.beat.accumulator),
         ]
@@ -199,24 +205,31 @@ class VectorEngine(wiring.Component):
         m.submodules.beats = beats = DelayLine(Beat, RESULT)
         m.d.comb += [
             beats.input.eq(issuer.beat),
-            self.accumulators.write_enable.eq(stages.valid[RESULT] & stages.is_(RESULT, Function.RESIDUAL)),
-            self.accumulators.write_address.eq(beats.output.accumulator),
-            self.accumulators.write_mask.eq(1 << beats.output.slice),
         ]
         # From registers, so that who else writes to the scratchpad soon knows whether the bank is free.
-        m.d.sync += self.results.enable.eq(stages.valid[RESULT] & stages.has(RESULT, "writes_scratchpad"))
+        accumulators, results = self.accumulators, self.results
+        written = [Signal(signed(32), name=f"written_{lane}", reset_less=True) for lane in range(config.lanes)]
+        m.d.sync += [
+            accumulators.write_enable.eq(stages.valid[RESULT] & stages.is_(RESULT, Function.RESIDUAL)),
+            results.enable.eq(stages.valid[RESULT] & stages.has(RESULT, "writes_scratchpad")),
+        ]
+        beat = beats.output
+        written_to = [(without_reset(m, member), value) for member, value in (
+            (accumulators.write_address, beat.accumulator), (accumulators.write_mask, 1 << beat.slice),
+            (results.address, beat.destination), (results.mask, 1 << beat.part))]
         with m.If(stages.valid[RESULT]):
             m.d.sync += [
-                self.results.address.eq(beats.output.destination),
-                self.results.data.eq(Cat(lane.result[:8] for lane in lanes).replicate(config.rows // config.lanes)),
-                self.results.mask.eq(1 << beats.output.part),
+                *(register.eq(value) for register, value in written_to),
+                *(word.eq(lane.result) for word, lane in zip(written, lanes, strict=True)),
             ]
-        for column in range(config.cols):
-            m.d.comb += self.accumulators.write_data[column].eq(lanes[column % config.lanes].result)
+        m.d.comb += [
+            results.data.eq(Cat(word[:8] for word in written).replicate(config.rows // config.lanes)),
+            *(accumulators.write_data[column].eq(written[column % config.lanes]) for column in range(config.cols)),
+        ]
 
     def _statistics(self, m, stages, issuer, lanes, multiplier, shift):
         """Over the lanes, over the groups, and at the last group into the row unit."""
-        config, trees, totals, after = self.config, stages.totals - 1, stages.totals, stages.totals + 1
+        config, trees, totals, after = self.config, stages.totals - 1, stages.totals, stages.totals + 2
         m.submodules.maximum_tree = maximum_tree = Tree(signed(32), config.lanes, maximum=True)
         m.submodules.sum_tree = sum_tree = Tree(signed(17), config.lanes)
         m.submodules.square_tree = square_tree = Tree(signed(32), config.lanes)

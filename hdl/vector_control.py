@@ -15,7 +15,7 @@ from .skid import Skid
 __all__ = ["GROUP_SPACING", "Beat", "BeatIssuer", "ParameterFeeder"]
 
 #: Fewest cycles from one group's row m to the next group's row m: the loop of the row statistics.
-GROUP_SPACING = 4
+GROUP_SPACING = 5
 
 
 class Beat(data.Struct):
@@ -82,14 +82,14 @@ class ParameterFeeder(wiring.Component):
         active = Signal()
         loading_rows = Signal()
         free = Signal(init=1)
-        address = Signal(16)
-        groups = Signal(16)
-        requested = Signal(range(2 * words + 1))  # words of this group asked for
-        received = Signal(range(2 * words + 1))
-        wanted = Signal(range(2 * words + 1))
-        start = Signal(range(2 * words + 1))
+        address, groups = (Signal(16, name=name, reset_less=True) for name in ("address", "groups"))
+        wanted, left, missing = (  # words of a group; of this one, those not yet asked for, and not yet received
+            Signal(range(2 * words + 1), name=name, reset_less=True) for name in ("wanted", "left", "missing"))
+        one_left, none_missing = Signal(reset_less=True), Signal(reset_less=True)
+        start, place = (  # a bit for each word of the records: where the first goes, and the next
+            Signal(2 * words, name=name, reset_less=True) for name in ("start", "place"))
+        begins = Signal()  # with the first group of an instruction
         granted = Signal()
-        next_is_last = Signal()
         records = [Signal.like(record, name=f"{name}_record", reset_less=True)
                    for name, record in (("first", self.first), ("second", self.second))]
         m.d.comb += [self.first.eq(records[0]), self.second.eq(records[1])]
@@ -105,14 +105,13 @@ class ParameterFeeder(wiring.Component):
         with m.If(self.command.valid & self.command.ready):
             m.d.sync += [
                 instruction.eq(payload), address.eq(payload.parameters), groups.eq(payload.groups),
-                requested.eq(0), received.eq(0), loading_rows.eq(rows), active.eq(~rows),
-                self.following.valid.eq(~rows),
+                loading_rows.eq(rows), active.eq(~rows), self.following.valid.eq(~rows),
             ]
 
-            first, second = (any_of(payload.function, trait) for trait in ("first", "second"))
+            first, second, mask = (any_of(payload.function, trait) for trait in ("first", "second", "mask"))
             m.d.sync += [
-                wanted.eq(Mux(any_of(payload.function, "mask"), 1, Mux(first, words, 0) + Mux(second, words, 0))),
-                start.eq(Mux(second & ~first, words, 0)),
+                wanted.eq(Mux(mask, 1, Mux(first, words, 0) + Mux(second, words, 0))),
+                start.eq(Mux(second & ~first, 1 << words, 1)),
             ]
 
         # The words of a group, straight from the port into their place.
@@ -121,27 +120,34 @@ class ParameterFeeder(wiring.Component):
         asking = Signal()
         row_request = Signal()
         m.d.comb += [
-            next_is_last.eq(requested + 1 == wanted),
             granted.eq(self.port.enable & self.port.ready),
             self.port.enable.eq(asking | row_request),
             self.port.address.eq(address),
         ]
-        m.d.sync += asking.eq(active & free & Mux(granted, ~next_is_last, requested != wanted))
+        arms = Signal()
+        m.d.comb += arms.eq(active & free & none_missing & ~begins)
+        m.d.sync += [
+            begins.eq(self.command.valid & self.command.ready),
+            asking.eq(active & free & ~begins & Mux(granted, ~one_left, left.any())),
+        ]
         with m.If(granted):
-            m.d.sync += [address.eq(address + 1), requested.eq(requested + 1)]
-        store = Signal(range(2 * words + 1))
-        m.d.comb += store.eq(start + received)
+            m.d.sync += [address.eq(address + 1), left.eq(left - 1), one_left.eq(left == 2)]
         with m.If(active & arriving[-1]):
-            m.d.sync += received.eq(received + 1)
+            m.d.sync += [missing.eq(missing - 1), none_missing.eq(missing == 1), place.eq(place << 1)]
             for index in range(2 * words):
-                with m.If(store == index):
+                with m.If(place[index]):
                     m.d.sync += records[index // words].word_select(index % words, word_bits).eq(self.port.data)
+        with m.If(begins | arms):
+            m.d.sync += [
+                left.eq(wanted), one_left.eq(wanted == 1), missing.eq(wanted), none_missing.eq(wanted == 0),
+                place.eq(start),
+            ]
         with m.If(self.released):
             m.d.sync += free.eq(1)
         with m.If(self.taken):
             m.d.sync += self.armed.eq(0)
-        with m.If(active & free & (received == wanted)):
-            m.d.sync += [self.armed.eq(1), free.eq(0), requested.eq(0), received.eq(0), groups.eq(groups - 1)]
+        with m.If(arms):
+            m.d.sync += [self.armed.eq(1), free.eq(0), groups.eq(groups - 1)]
             with m.If(groups == 1):
                 m.d.sync += active.eq(0)
 
@@ -151,8 +157,7 @@ class ParameterFeeder(wiring.Component):
     def _load_rows(self, m, instruction, loading_rows, request, arrived):
         """One word after the other; its records go to the row table one a cycle."""
         records = self.config.rows // 4
-        row = Signal(16)
-        left = Signal(16)
+        row, left = (Signal(16, name=name, reset_less=True) for name in ("row", "left"))
         word = Signal(8 * self.config.word_bytes, reset_less=True)
         index = Signal(range(max(2, records)))
         waiting = Signal()
@@ -255,7 +260,8 @@ class BeatIssuer(wiring.Component):
         writing_back = Signal()
         drained = Signal()
         waiting = Signal()
-        with m.If(self.start & reads_residual):
+        just_started = Signal()
+        with m.If(just_started & reads_residual):
             m.d.sync += writing_back.eq(1)
         with m.Elif(self.quiet):
             m.d.sync += writing_back.eq(0)
@@ -264,8 +270,11 @@ class BeatIssuer(wiring.Component):
             waiting.eq(active & ~started),
             self.busy.eq(active),
             self.half.eq(instruction.accumulator[exact_log2(config.half_words)]),
-            self.request.eq(waiting & drained & ~self.stall),
             self.start.eq(self.request & self.grant),
+        ]
+        m.d.sync += [
+            self.request.eq(waiting & drained & ~self.stall & ~self.start),
+            just_started.eq(self.start),
         ]
         with m.If(self.start):
             m.d.sync += started.eq(1)
@@ -278,27 +287,31 @@ class BeatIssuer(wiring.Component):
             self.residual.address.eq(held.residual),
             beats.output.ready.eq(~held.reads_residual | self.residual.ready),
             self.issue.eq(beats.output.valid & beats.output.ready),
-            self.conflict.eq((waiting & drained) | (self.residual.enable & ~self.residual.ready)),
+            self.conflict.eq(self.request | (self.residual.enable & ~self.residual.ready)),
             *(getattr(self, name).eq(held[name]) for name in (
                 "beat", "function", "first_of_group", "in_first_group", "in_last_group", "last")),
         ]
 
         # The next beat.
-        row = Signal(16)  # left after this one, as group
-        group = Signal(16)
+        row, group = (Signal(16, name=name, reset_less=True) for name in ("row", "group"))  # left after this one
         spacing = Signal(range(GROUP_SPACING))
-        group_spacing = Signal(range(GROUP_SPACING))
-        group_accumulator = Signal(16)
-        group_destination = Signal(16)
-        group_residual = Signal(16)
-        accumulator = Signal(16)
-        destination = Signal(16)
-        residual = Signal(16)
-        slice_ = Signal(4)
-        part = Signal(4)
-        index = Signal(16)
-        first_of_group, in_first_group, last_row, last_group, one_row = (Signal(name=name) for name in (
-            "first_of_group", "in_first_group", "last_row", "last_group", "one_row"))
+        group_spacing = Signal(range(GROUP_SPACING), reset_less=True)
+        # Where the beat is, and where the first rows of its group and of the next one are: the latter is known a cycle
+        # after the group has begun, which is long enough.
+        accumulator, destination, residual, group_accumulator, group_destination, group_residual, next_accumulator, \
+            next_destination, next_residual, index = (Signal(16, name=name, reset_less=True) for name in (
+                "accumulator", "destination", "residual", "group_accumulator", "group_destination", "group_residual",
+                "next_accumulator", "next_destination", "next_residual", "index"))
+        slice_, part = (Signal(4, name=name, reset_less=True) for name in ("slice", "part"))
+        first_of_group, in_first_group, last_row, last_group, one_row = (
+            Signal(name=name, reset_less=True) for name in (
+                "first_of_group", "in_first_group", "last_row", "last_group", "one_row"))
+        last_part, last_slice = part == parts - 1, slice_ == slices - 1
+        m.d.sync += [
+            next_accumulator.eq(group_accumulator + Mux(last_slice, instruction.accumulator_stride, 0)),
+            next_destination.eq(group_destination + last_part),
+            next_residual.eq(group_residual + last_part),
+        ]
         new = beats.input.payload
         step = Signal()
         m.d.comb += [
@@ -323,21 +336,14 @@ class BeatIssuer(wiring.Component):
             with m.If(first_of_group):
                 m.d.sync += spacing.eq(group_spacing)
             with m.If(last_row):
-                next_word = Signal(16)
-                m.d.comb += next_word.eq(part == parts - 1)
-                next_tile = slice_ == slices - 1
-                next_accumulator = Signal(16)
-                m.d.comb += next_accumulator.eq(
-                    group_accumulator + Mux(next_tile, instruction.accumulator_stride, 0))
                 m.d.sync += [
                     first_of_group.eq(1), in_first_group.eq(0), row.eq(instruction.m - 1),
                     last_row.eq(one_row), index.eq(instruction.row), group.eq(group - 1),
                     last_group.eq(group == 1),
-                    part.eq(Mux(next_word, 0, part + 1)), slice_.eq(Mux(next_tile, 0, slice_ + 1)),
+                    part.eq(Mux(last_part, 0, part + 1)), slice_.eq(Mux(last_slice, 0, slice_ + 1)),
                     group_accumulator.eq(next_accumulator), accumulator.eq(next_accumulator),
-                    group_destination.eq(group_destination + next_word),
-                    destination.eq(group_destination + next_word),
-                    group_residual.eq(group_residual + next_word), residual.eq(group_residual + next_word),
+                    group_destination.eq(next_destination), destination.eq(next_destination),
+                    group_residual.eq(next_residual), residual.eq(next_residual),
                 ]
                 with m.If(last_group):
                     m.d.sync += active.eq(0)

@@ -36,7 +36,7 @@ class Stages:
 
     def __init__(self, m, config, issuer):
         self.totals = RESULT + 2 + tree_latency(config)
-        self.entry = self.totals + 1 + ROW_UNIT_LATENCY
+        self.entry = self.totals + 2 + ROW_UNIT_LATENCY
 
         def travel(value, stages, name, reset_less=False):
             register = Signal(stages, name=name, reset_less=reset_less)
@@ -47,9 +47,9 @@ class Stages:
         self.new_group = travel(issuer.issue & issuer.first_of_group, RESULT, "new_group")
         self.last = travel(issuer.issue & issuer.last, self.entry, "last")
         self.first_group = travel(issuer.in_first_group, self.totals, "first_group", reset_less=True)
-        self.last_group = travel(issuer.in_last_group, self.totals + 1, "last_group", reset_less=True)
+        self.last_group = travel(issuer.in_last_group, self.totals + 2, "last_group", reset_less=True)
         self._function = [issuer.function[:_CODE_BITS]]
-        for stage in range(1, self.totals + 2):
+        for stage in range(1, self.totals + 3):
             code = Signal(_CODE_BITS, name=f"function_{stage}", reset_less=True)
             m.d.sync += code.eq(self._function[-1])
             self._function.append(code)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -34,7 +35,13 @@ _VERILATOR_FLAGS = (
 _COMPILER_FLAGS = "-fPIC -fvisibility=hidden -DVL_USER_FATAL -DVL_USER_STOP -DVL_USER_FINISH"
 # clang++ leaves an atomic operation of Verilator's library to GCC's libatomic; g++ needs nothing of it.
 _LINKER_FLAGS = "-shared -fPIC -Wl,--push-state,--as-needed -latomic -Wl,--pop-state"
-_OPTIMISATION = {"OPT_FAST": "-O3 -march=native", "OPT_SLOW": "-O1", "OPT_GLOBAL": "-O3 -march=native"}
+_FAST, _SLOW = "-O3 -march=native", "-O1"
+_PROFILE = "profile"
+#: For each kind of compiler: what makes a simulation count its branches, and what makes use of the counts.
+_COUNTING = {
+    "clang++": (f"-fprofile-instr-generate={{folder}}/{_PROFILE}.raw", f"-fprofile-instr-use={{folder}}/{_PROFILE}"),
+    "g++": ("-fprofile-generate -fprofile-update=single", "-fprofile-use -Wno-missing-profile"),
+}
 
 
 def compile_model(
@@ -43,6 +50,7 @@ def compile_model(
     top: str = "top",
     compiler: str | None = None,
     waves: Waves = None,
+    train: Sequence[str | Path] | None = None,
     on_stage: Callable[[str], None] | None = None,
 ) -> Path:
     """The shared library of a simulation of ``verilog``: compiled, or found as it was compiled before.
@@ -55,6 +63,9 @@ def compile_model(
         As for :meth:`Toolchain.find`.
     waves : "vcd", "fst" or None
         Which waves the simulation can record.
+    train : sequence of str, optional
+        Compile twice, the second time for what the simulation does in this command, which is given the library's path
+        as one more argument (profile-guided optimisation).
     on_stage : function, optional
         Called with a few words at each stage of a compilation, and not at all when nothing is compiled.
         Without it, a spinner is shown on a terminal.
@@ -62,7 +73,7 @@ def compile_model(
     Raises
     ------
     ToolError
-        When a tool is missing, or the Verilog can't be compiled; with the message of the tool.
+        When a tool is missing, or the Verilog can't be compiled, or ``train`` fails; with the message of the tool.
     CacheError
         When the cache can't be written.
     """
@@ -70,13 +81,17 @@ def compile_model(
     if waves == "fst":
         _require_fst_headers(toolchain)
     harness = _HARNESS.read_bytes()
-    flags = json.dumps([top, waves, _VERILATOR_FLAGS, _COMPILER_FLAGS, _LINKER_FLAGS, _OPTIMISATION])
+    if train is not None and toolchain.is_clang and shutil.which("llvm-profdata") is None:
+        raise ToolError("llvm-profdata is not installed, which reads what clang++ counts: install it (Debian: apt "
+                        "install llvm)")
+    flags = json.dumps([top, waves, train and [str(word) for word in train], _VERILATOR_FLAGS, _COMPILER_FLAGS,
+                        _LINKER_FLAGS, _FAST, _SLOW, _COUNTING])
     key = content_key(verilog, harness, flags, toolchain.identity)
 
     def make(folder: Path) -> list[str]:
         spinner = Console(stderr=True).status(f"compiling the simulation of {top} (once)")
         with spinner if on_stage is None else nullcontext():
-            _compile(folder, toolchain, verilog, top, waves, on_stage or (lambda stage: None))
+            _compile(folder, toolchain, verilog, top, waves, train, on_stage or (lambda stage: None))
         return [_LIBRARY]
 
     return cached_folder("models", key, make) / _LIBRARY
@@ -93,9 +108,10 @@ def object_cache(toolchain: Toolchain) -> str:
 
 
 def _compile(
-    folder: Path, toolchain: Toolchain, verilog: str, top: str, waves: Waves, on_stage: Callable[[str], None]
+    folder: Path, toolchain: Toolchain, verilog: str, top: str, waves: Waves, train: Sequence[str | Path] | None,
+    on_stage: Callable[[str], None],
 ) -> None:
-    environment = toolchain.environment(OBJCACHE=object_cache(toolchain), **_OPTIMISATION)
+    environment = toolchain.environment()
     source, objects = folder / f"{top}.v", folder / "obj"
     source.write_text(verilog)
     on_stage("translating Verilog to C++")
@@ -104,11 +120,34 @@ def _compile(
         "--Mdir", objects, "-CFLAGS", _COMPILER_FLAGS, "-LDFLAGS", _LINKER_FLAGS, "-o", folder / _LIBRARY,
         source, _HARNESS])
     (objects / "ports.inc").write_text(_port_table((objects / "Vtop.h").read_text()))
-    on_stage("compiling C++")
-    _run(environment, ["make", "-j2", "-C", objects, "-f", "Vtop.mk"])
+    if train is None:
+        on_stage("compiling C++")
+        _make(toolchain, objects, cached=True)
+    else:
+        on_stage("compiling C++ that counts what it does")
+        count, use = (flags.format(folder=folder) for flags in _COUNTING["clang++" if toolchain.is_clang else "g++"])
+        _make(toolchain, objects, flags=count)
+        on_stage("counting what the simulation does")
+        _run({}, [*train, folder / _LIBRARY], "can't run the simulation")
+        if toolchain.is_clang:
+            _run({}, ["llvm-profdata", "merge", "-o", folder / _PROFILE, folder / f"{_PROFILE}.raw"])
+        for path in [folder / _LIBRARY, *objects.glob("*.o"), *objects.glob("*.a"), *objects.glob("*.gch")]:
+            path.unlink()
+        on_stage("compiling C++ for what it does")
+        _make(toolchain, objects, flags=use)
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.name != _LIBRARY:
             path.rmdir() if path.is_dir() else path.unlink()
+
+
+def _make(toolchain: Toolchain, objects: Path, *, flags: str = "", cached: bool = False) -> None:
+    """Compile and link what Verilator has written."""
+    variables = {"OPT_FAST": f"{_FAST} {flags}".strip(), "OPT_GLOBAL": f"{_FAST} {flags}".strip(), "OPT_SLOW": _SLOW}
+    if flags:
+        variables["LDFLAGS"] = flags
+    if cached:
+        variables["OBJCACHE"] = object_cache(toolchain)
+    _run(toolchain.environment(**variables), ["make", "-j2", "-C", objects, "-f", "Vtop.mk"])
 
 
 def _port_table(header: str) -> str:
@@ -121,13 +160,15 @@ def _port_table(header: str) -> str:
     return "".join(lines)
 
 
-def _run(environment: dict[str, str], command: Sequence[str | Path]) -> None:
+def _run(
+    environment: dict[str, str], command: Sequence[str | Path], failure: str = "can't compile the simulation"
+) -> None:
     done = subprocess.run(
         [str(word) for word in command], env={**os.environ, **environment}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", check=False)
     if done.returncode == 0:
         return
-    raise build_failure(f"{Path(command[0]).name} can't compile the simulation", done.stdout)
+    raise build_failure(f"{Path(command[0]).name} {failure}", done.stdout)
 
 
 def build_failure(what: str, log: str) -> ToolError | CacheError:

