@@ -23,7 +23,8 @@ class AccumulatorPortSignature(wiring.Signature):
     2. A write is seen by reads of later cycles.
     3. The two users never access the same half at the same time; the :class:`~celosia.hdl.halves.HalfLock` sees
        to it.
-    4. Of ``write_data``, those slices of ``lanes`` columns are stored whose bit in ``write_mask`` is set.
+    4. ``write_data`` comes a cycle after the rest of a write. Of it, those slices of ``lanes`` columns are stored whose
+       bit in ``write_mask`` is set.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -76,27 +77,32 @@ class Accumulators(wiring.Component):
                 ]
                 reads.append(reading)
                 writes.append(writing)
-            # The registers before the memory.
+            # The registers before the memory; before those for data, who writes.
+            matmul_writes = Signal(name=f"matmul_writes_now_{half}")
+            mask = Signal(memory.slices, name=f"mask_{half}")
+            address = Signal(half_bit, name=f"address_{half}", reset_less=True)
+            m.d.sync += [
+                matmul_writes.eq(writes[0]),
+                mask.eq(Mux(writes[0], self.matmul.write_mask, Mux(writes[1], self.vector.write_mask, 0))),
+                address.eq(Mux(writes[0], self.matmul.write_address, self.vector.write_address)),
+            ]
             read = Signal(name=f"reads_{half}")
             read_address = Signal(half_bit, name=f"read_address_{half}", reset_less=True)
-            mask = Signal(memory.slices, name=f"write_mask_{half}")
+            write_mask = Signal(memory.slices, name=f"write_mask_{half}")
             write_address = Signal(half_bit, name=f"write_address_{half}", reset_less=True)
             write_data = Signal(width, name=f"write_data_{half}", reset_less=True)
             m.d.sync += [
                 read.eq(reads[0] | reads[1]),
-                mask.eq(Mux(writes[0], self.matmul.write_mask, Mux(writes[1], self.vector.write_mask, 0))),
+                read_address.eq(Mux(reads[0], self.matmul.read_address, self.vector.read_address)),
+                write_mask.eq(mask),
+                write_address.eq(address),
+                write_data.eq(Mux(
+                    matmul_writes, self.matmul.write_data.as_value(), self.vector.write_data.as_value())),
             ]
-            m.d.sync += read_address.eq(Mux(reads[0], self.matmul.read_address, self.vector.read_address))
-            with m.If(self.matmul.write_enable | self.vector.write_enable):
-                m.d.sync += [
-                    write_address.eq(Mux(writes[0], self.matmul.write_address, self.vector.write_address)),
-                    write_data.eq(Mux(
-                        writes[0], self.matmul.write_data.as_value(), self.vector.write_data.as_value())),
-                ]
             m.d.comb += [
                 memory.read_enable.eq(read),
                 memory.read_address.eq(read_address),
-                memory.write_enable.eq(mask),
+                memory.write_enable.eq(write_mask),
                 memory.write_address.eq(write_address),
                 memory.write_data.eq(write_data),
             ]

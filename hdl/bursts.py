@@ -8,6 +8,7 @@ from amaranth.utils import exact_log2
 from .config import AcceleratorConfig
 from .isa import TRANSFER
 from .registers import WIDE_BITS
+from .resets import without_reset
 
 __all__ = ["ADDRESS_BITS", "BURST_BEATS", "AddressLayout", "BurstGenerator", "BurstLayout", "WindowSignature"]
 
@@ -171,22 +172,35 @@ class BurstGenerator(wiring.Component):
         first_byte = Cat(Const(0, shift), burst_address[:-1])
         last_byte = Cat(Const(-1, shift), burst_end, burst_address[chunk_bits:-1])
 
-        # Stage 4: the checked burst.
-        inside = Signal()
-        m.d.comb += [
-            inside.eq((first_byte >= self.window.base) & (last_byte < self.window.limit) & ~burst_address[-1]),
-            advance.eq(self.bursts.ready & ~outside),
-        ]
+        # Stage 4: the comparisons.
+        compared_valid = Signal()
+        compared = Signal(BurstLayout(config), reset_less=True)
+        above_base, below_limit, beyond = (
+            Signal(name=name, reset_less=True) for name in ("above_base", "below_limit", "beyond"))
+        m.d.comb += advance.eq(self.bursts.ready)
         with m.If(advance):
             m.d.sync += [
-                self.bursts.valid.eq(burst_valid & inside),
-                outside.eq(burst_valid & ~inside),
-                self.bursts.p.address.eq(first_byte),
-                self.bursts.p.length.eq(burst_length),
-                self.bursts.p.last.eq(burst_last),
+                compared_valid.eq(burst_valid),
+                above_base.eq(first_byte >= self.window.base),
+                below_limit.eq(last_byte < self.window.limit),
+                beyond.eq(burst_address[-1]),
+                compared.address.eq(first_byte),
+                compared.length.eq(burst_length),
+                compared.last.eq(burst_last),
             ]
-        m.d.comb += self.outside.eq(outside)
-        m.d.sync += self.transfer.ready.eq(~accept & ~active & ~first_valid & ~valid & ~burst_valid & ~outside)
+
+        # Stage 5: the checked burst; none after one that was outside.
+        inside = Signal()
+        burst = without_reset(m, self.bursts.payload)
+        m.d.comb += [inside.eq(above_base & below_limit & ~beyond), self.outside.eq(outside)]
+        with m.If(advance):
+            m.d.sync += [
+                self.bursts.valid.eq(compared_valid & inside & ~outside),
+                outside.eq(outside | (compared_valid & ~inside)),
+                burst.eq(compared),
+            ]
+        m.d.sync += self.transfer.ready.eq(
+            ~accept & ~active & ~first_valid & ~valid & ~burst_valid & ~compared_valid & ~outside)
         return m
 
     def _row_beats(self, words):

@@ -1,6 +1,6 @@
 """The control and status registers behind an AXI4-Lite port."""
 
-from amaranth import Array, Cat, Module, Mux, ResetSignal, Signal
+from amaranth import Cat, Module, Mux, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -191,33 +191,35 @@ class Control(wiring.Component):
             values[f"{name}_low"], values[f"{name}_high"] = whole[:32], whole[32:]
         assert set(values) == {reg.name for reg in REGISTERS}
 
-        # In each group of four one is chosen, then one of these.
+        # Which register is wanted; then that one among every four; then what came of any four.
         offset = Signal(CONTROL_ADDRESS_BITS - 2, reset_less=True)
-        numbers = {reg.offset // 4: values[reg.name] for reg in REGISTERS}
-        groups = [Signal(32, name=f"group_{i}", reset_less=True) for i in range(max(numbers) // 4 + 1)]
-        group_of = Signal(len(groups), reset_less=True)
-        choosing = Signal()
-        merging = Signal()
+        is_wanted = [Signal(name=f"reads_{reg.name}", reset_less=True) for reg in REGISTERS]
+        found = [Signal(32, name=f"found_{i}", reset_less=True) for i in range(-(-len(REGISTERS) // 4))]
+        decoding, choosing, merging = (Signal(name=name) for name in ("decoding", "choosing", "merging"))
         known = Signal(reset_less=True)
-        m.d.comb += bus.arready.eq(~choosing & ~merging & ~bus.rvalid & ~ResetSignal())
-        m.d.sync += [choosing.eq(bus.arvalid & bus.arready), merging.eq(choosing)]
+        m.d.comb += bus.arready.eq(~decoding & ~choosing & ~merging & ~bus.rvalid & ~ResetSignal())
+        m.d.sync += [decoding.eq(bus.arvalid & bus.arready), choosing.eq(decoding), merging.eq(choosing)]
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += offset.eq(bus.araddr[2:])
+        m.d.sync += [
+            *(wanted.eq(offset == reg.offset // 4) for wanted, reg in zip(is_wanted, REGISTERS, strict=True)),
+            known.eq(Cat(is_wanted).any()),
+        ]
+        chosen = [Mux(wanted, values[reg.name], 0) for wanted, reg in zip(is_wanted, REGISTERS, strict=True)]
         with m.If(choosing):
-            m.d.sync += [
-                known.eq(offset.matches(*numbers)),
-                group_of.eq(Cat(offset[2:] == i for i in range(len(groups)))),
-                *(group.eq(Array([numbers.get(4 * i + j, 0) for j in range(4)])[offset[:2]])
-                  for i, group in enumerate(groups)),
-            ]
+            m.d.sync += [word.eq(_any_of(chosen[4 * i:4 * i + 4])) for i, word in enumerate(found)]
         with m.If(merging):
-            merged = 0
-            for is_wanted, group in zip(group_of, groups, strict=True):
-                merged |= Mux(is_wanted, group, 0)
             m.d.sync += [
                 bus.rvalid.eq(1),
-                bus.rdata.eq(merged),
+                bus.rdata.eq(_any_of(found)),
                 bus.rresp.eq(Mux(known, Response.OKAY, Response.SLVERR)),
             ]
         with m.Elif(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
+
+
+def _any_of(words):
+    total = 0
+    for word in words:
+        total |= word
+    return total

@@ -101,7 +101,9 @@ class LoadEngine(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, port, beat = self._config, self.port, self.data
-        words = _Transfers(m, config, self).walker.words
+        m.submodules.places = places = Skid(WordLayout(config))
+        connect(m, _Transfers(m, config, self).walker.words, places.input)
+        words = places.output
         bits, bus_bits = 8 * config.word_bytes, config.bus_bits
 
         # No path leads from the scratchpad, which may make a word wait, to the bus.
@@ -113,12 +115,14 @@ class LoadEngine(wiring.Component):
         address = Signal.like(port.address, reset_less=True)
         word = Signal(bits, reset_less=True)
         free = Signal()  # the word is not complete yet, or moves on
-        step = Signal()  # part of a beat or of a word is taken
+        takes = Signal()  # a beat, or part of it, when there is one
+        step = Signal()
         completes = Signal()  # the word is complete with it
         failed = Signal()  # a beat was an error: no more is taken
         m.d.comb += [
             free.eq(~enable | ready),
-            step.eq(beat.valid & words.valid & free & ~failed),
+            takes.eq(words.valid & free & ~failed),
+            step.eq(beat.valid & takes),
             words.ready.eq(step & completes),
             skid.input.valid.eq(enable),
             skid.input.payload.eq(Cat(address, word, last)),
@@ -139,12 +143,12 @@ class LoadEngine(wiring.Component):
             m.d.sync += failed.eq(1)
 
         if bits == bus_bits:
-            m.d.comb += [completes.eq(1), beat.ready.eq(step)]
+            m.d.comb += [completes.eq(1), beat.ready.eq(takes)]
             with m.If(free):
                 m.d.sync += word.eq(beat.p.data)
         elif bits > bus_bits:
             part = Signal(range(bits // bus_bits))
-            m.d.comb += [completes.eq(part == bits // bus_bits - 1), beat.ready.eq(step)]
+            m.d.comb += [completes.eq(part == bits // bus_bits - 1), beat.ready.eq(takes)]
             with m.If(free):
                 m.d.sync += word.word_select(part, bus_bits).eq(beat.p.data)
             with m.If(step):
@@ -152,7 +156,7 @@ class LoadEngine(wiring.Component):
         else:
             part = Signal(range(bus_bits // bits))
             row_beat_ends = words.p.row_ends | (part == bus_bits // bits - 1)
-            m.d.comb += [completes.eq(1), beat.ready.eq(step & row_beat_ends)]
+            m.d.comb += [completes.eq(1), beat.ready.eq(takes & row_beat_ends)]
             with m.If(free):
                 m.d.sync += word.eq(beat.p.data.word_select(part, bits))
             with m.If(step):
@@ -173,7 +177,7 @@ class StoreEngine(wiring.Component):
     burst_finished, burst_error : 1 bit
         From the ``WriteChannel``.
     stored_word : 1 bit
-        A word has been read from the scratchpad; for the counter.
+        A word was read from the scratchpad in the cycle before; for the counter.
     window : WindowSignature
     outside, bus_error : 1 bit
         Rule 4, but ``bus_error`` is a pulse.
@@ -225,14 +229,14 @@ class StoreEngine(wiring.Component):
             asked.ready.eq(port.ready),
             read.eq(port.enable & port.ready),
             taken.eq(stored.valid & stored.ready),
-            self.stored_word.eq(read),
             buffer.input.valid.eq(arriving[-1]),
             buffer.input.p.word.eq(port.data),
             buffer.input.p.ends_row.eq(row_ends[-1]),
             self.instructions.finished.eq(self.burst_finished),
             self.bus_error.eq(self.burst_error),
         ]
-        m.d.sync += [arriving.eq(Cat(read, arriving)), row_ends.eq(Cat(asked.p.row_ends, row_ends))]
+        m.d.sync += [
+            self.stored_word.eq(read), arriving.eq(Cat(read, arriving)), row_ends.eq(Cat(asked.p.row_ends, row_ends))]
         with m.If(ask & ~taken):
             m.d.sync += [owed.eq(owed + 1), room.eq(owed != buffer.depth - 1)]
         with m.Elif(taken & ~ask):

@@ -72,7 +72,13 @@ class Fetch(wiring.Component):
         block_bits = exact_log2(beats)
         beats_per_instruction = max(1, INSTRUCTION_BYTES // config.bus_bytes)
         m.submodules.buffer = buffer = Queue(BeatLayout(config), 2 * beats + 1)
-        beat = buffer.output
+        # A block RAM's output is late: a register takes it, before it becomes part of an instruction.
+        beat = stream.Signature(BeatLayout(config)).create()
+        item = Signal(BeatLayout(config), reset_less=True)
+        item_valid = Signal()
+        m.d.comb += [beat.payload.eq(item), beat.valid.eq(item_valid), buffer.output.ready.eq(~item_valid | beat.ready)]
+        with m.If(buffer.output.ready):
+            m.d.sync += [item.eq(buffer.output.payload), item_valid.eq(buffer.output.valid)]
 
         # Bursts. `address` counts beats, and has a bit more than the bus, so that it can pass the end.
         address = Signal(config.address_bits - shift + 1)

@@ -10,7 +10,7 @@ from .isa import Format
 __all__ = ["READ_LATENCY", "CommandSignature", "ScratchpadReadSignature", "ScratchpadWriteSignature"]
 
 #: Cycles from a granted scratchpad read to its data.
-READ_LATENCY = 4
+READ_LATENCY = 5
 
 
 class CommandSignature(wiring.Signature):

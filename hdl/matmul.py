@@ -58,20 +58,18 @@ class AccumulateStage(wiring.Component):
             self.port.read_address.eq(tag.address),
         ]
         before = [Signal(signed(32), name=f"before_{c}", reset_less=True) for c in range(self.config.cols)]
+        overwrites = Signal(reset_less=True)
         for stage in range(TAG_LEAD):
+            if stage == ACCUMULATOR_READ_LATENCY - 1:
+                m.d.sync += overwrites.eq(~tag.add)
             if stage == ACCUMULATOR_READ_LATENCY:
-                with m.If(valid):
-                    m.d.sync += [word.eq(Mux(tag.add, self.port.read_data[c], 0)) for c, word in enumerate(before)]
+                m.d.sync += [word.eq(Mux(overwrites, 0, self.port.read_data[c])) for c, word in enumerate(before)]
             next_valid, next_tag = Signal(name=f"valid_{stage}"), Signal(RowTag, name=f"tag_{stage}", reset_less=True)
             m.d.sync += [next_valid.eq(valid), next_tag.eq(tag)]
             valid, tag = next_valid, next_tag
         finishing = Signal()
-        m.d.sync += [
-            self.port.write_enable.eq(valid),
-            without_reset(m, self.port.write_address).eq(tag.address),
-            finishing.eq(valid & tag.last),
-            self.finished.eq(finishing),
-        ]
+        m.d.comb += [self.port.write_enable.eq(valid), self.port.write_address.eq(tag.address)]
+        m.d.sync += [finishing.eq(valid & tag.last), self.finished.eq(finishing)]
         total = without_reset(m, self.port.write_data)
         with m.If(valid):
             m.d.sync += [total[c].eq(word + self.sums[c]) for c, word in enumerate(before)]

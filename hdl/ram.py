@@ -1,9 +1,11 @@
-"""The one memory that everything is made of.
+"""The one memory that everything is made of, and tables of constants.
 
 Amaranth's own memories come with a value for each word, which costs half of the time it takes to write the Verilog,
 and with a rule for reading a word while it is written, which costs logic. Ours need neither: where the
 platform takes a Verilog file, a memory is an instance of a module that every tool maps to block RAM.
 """
+
+from collections.abc import Sequence
 
 from amaranth import ClockSignal, Instance, Module
 from amaranth.lib import wiring
@@ -11,7 +13,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-__all__ = ["Ram"]
+__all__ = ["Ram", "Rom"]
 
 #: Memories of fewer words are not worth a block RAM.
 _SMALL = 64
@@ -41,6 +43,24 @@ module {name} #(
     if (read_enable)
       read_data <= content[read_address];
   end
+endmodule
+"""
+
+_TABLE = """\
+// A table of constants.
+module {name} (
+  input clk,
+  input read_enable,
+  input [{top_address}:0] read_address,
+  output reg [{top_bit}:0] read_data
+);
+  {attributes}reg [{top_bit}:0] content [0:{last}];
+  initial begin
+{words}
+  end
+  always @(posedge clk)
+    if (read_enable)
+      read_data <= content[read_address];
 endmodule
 """
 
@@ -117,3 +137,48 @@ class Ram(wiring.Component):
             write.en.eq(self.write_enable), write.addr.eq(self.write_address), write.data.eq(self.write_data),
             read.en.eq(self.read_enable), read.addr.eq(self.read_address), self.read_data.eq(read.data),
         ]
+
+
+class Rom(wiring.Component):
+    """A table of constants in a memory.
+
+    Parameters
+    ----------
+    width : int
+        Bits of a word.
+    words : sequence of int
+        Its content; a power of two of them.
+    name : str
+        Of its Verilog module.
+
+    Members
+    -------
+    read_enable, read_address : in
+    read_data : out
+        The word, one cycle after ``read_enable``; held until the next read.
+    """
+
+    def __init__(self, width: int, words: Sequence[int], name: str):
+        if len(words) < 2 or len(words) & (len(words) - 1):
+            raise ValueError(f"words must be a power of two from 2, not {len(words)} of them")
+        self.words, self.name = list(words), name
+        super().__init__({"read_enable": In(1), "read_address": In(ceil_log2(len(words))), "read_data": Out(width)})
+
+    def elaborate(self, platform):
+        m = Module()
+        width = len(self.read_data)
+        if platform is None:
+            memory = m.submodules.words = Memory(shape=width, depth=len(self.words), init=self.words)
+            read = memory.read_port()
+            m.d.comb += [
+                read.en.eq(self.read_enable), read.addr.eq(self.read_address), self.read_data.eq(read.data)]
+            return m
+        style = _STYLES[getattr(platform, "target", "generic")][0]
+        platform.add_file(f"{self.name}.v", _TABLE.format(
+            name=self.name, top_address=len(self.read_address) - 1, top_bit=width - 1, last=len(self.words) - 1,
+            attributes=f'(* rom_style = "{style}" *) ' if style else "",
+            words="\n".join(f"    content[{i}] = {width}'d{word};" for i, word in enumerate(self.words))))
+        m.submodules.words = Instance(
+            self.name, i_clk=ClockSignal(), i_read_enable=self.read_enable, i_read_address=self.read_address,
+            o_read_data=self.read_data)
+        return m

@@ -2,7 +2,7 @@
 
 import math
 
-from amaranth import Array, Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -10,6 +10,7 @@ from amaranth.utils import exact_log2
 from .config import AcceleratorConfig
 from .enums import Enum
 from .multiplier import registered_product
+from .ram import Rom
 from .resets import without_reset
 from .scale import saturated
 
@@ -170,7 +171,7 @@ class RowUnit(wiring.Component):
         logarithm = Signal(zeros_bits)
         m.d.comb += logarithm.eq(width - 1 - zeros)
 
-        # Table and interpolation. Of the table, each quarter is looked up first, then one of them is chosen.
+        # Table and interpolation.
         root_bases, root_drops = _interpolation_table(_square_root_ends)
         bases, drops = _interpolation_table(_reciprocal_ends)
         below = number[:-1][-20:]
@@ -178,15 +179,11 @@ class RowUnit(wiring.Component):
         index = register(15, 7, Mux(normalises, Cat(below[15:], logarithm[0], 1), Cat(below[14:], 0)), "index")
         remainder = register(15, 8, Mux(normalises, below[7:15], below[6:14]), "remainder")
         remainder = carried(remainder, 15, 17, "remainder")
-        quarter = register(16, 2, index[5:], "quarter")
-
-        def looked_up(table, bits, name):
-            found = [register(16, bits, Array(table[first:first + 32])[index[:5]], f"{name}_quarter_{first // 32}")
-                     for first in range(0, len(table), 32)]
-            return register(17, bits, Array(found)[quarter], name)
-
-        base = carried(looked_up(bases + root_bases, 20, "base"), 17, 18, "base")
-        drop = looked_up(drops + root_drops, 14, "drop")
+        m.submodules.table = table = Rom(34, [base | drop << 20 for base, drop in zip(
+            bases + root_bases, drops + root_drops, strict=True)], "celosia_reciprocals")
+        m.d.comb += [table.read_enable.eq(clock[15]), table.read_address.eq(index)]
+        base = carried(register(17, 20, table.read_data[:20], "base"), 17, 18, "base")
+        drop = register(17, 14, table.read_data[20:], "drop")
         shift = carried(register(15, 6, Mux(normalises, (logarithm >> 1) - 2, logarithm + 6), "shift"),
                         15, 18, "shift")
         fall = product(18, drop, remainder[17], "fall")[8:]

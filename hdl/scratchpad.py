@@ -117,13 +117,18 @@ class Scratchpad(wiring.Component):
             stages = READ_LATENCY - 1
             valid = Signal(stages, name=f"{name}_valid")
             m.d.sync += valid.eq(Cat(granted, valid))
-            bank_of, previous = None, port.address[offset_bits:]
-            for stage in range(stages):
-                bank_of = Signal(range(banks), name=f"{name}_bank_{stage}", reset_less=True)
-                m.d.sync += bank_of.eq(previous)
-                previous = bank_of
-            # Held until the next read of this port, so that idle cycles toggle nothing.
+            bank_of = [Signal(range(banks), name=f"{name}_bank_{stage}", reset_less=True) for stage in range(stages)]
+            m.d.sync += [bank.eq(before) for before, bank in zip(
+                [port.address[offset_bits:], *bank_of], bank_of, strict=False)]
+            # Chosen in two steps, since banks and readers lie far apart; held until the next read of this port, so that
+            # idle cycles toggle nothing.
+            group_bits = (exact_log2(banks) + 1) // 2
+            groups = [Signal(word_bits, name=f"{name}_group_{index}", reset_less=True)
+                      for index in range(banks >> group_bits)]
+            with m.If(valid[-2]):
+                m.d.sync += [group.eq(Array(bank_data[index << group_bits:index + 1 << group_bits])[
+                    bank_of[-2][:group_bits]]) for index, group in enumerate(groups)]
             found = without_reset(m, port.data)
             with m.If(valid[-1]):
-                m.d.sync += found.eq(Array(bank_data)[bank_of])
+                m.d.sync += found.eq(Array(groups)[bank_of[-1][group_bits:]])
         return m

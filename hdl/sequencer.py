@@ -67,7 +67,7 @@ class Sequencer(wiring.Component):
     decoded : 1 bit
         An instruction has been decoded.
     busy, waiting : 4 bits
-        One for each ``Engine``, as in ``IssueUnit``.
+        One for each ``Engine``, as in ``IssueUnit`` in the cycle before.
     matmul_blocked, matmul_blocked_by_load, matmul_unfetched : 1 bit
         The next MATMUL instruction waits for a semaphore, or for one that the load or store engine gives; none waits,
         but the program has not ended.
@@ -133,9 +133,8 @@ class Sequencer(wiring.Component):
                 unit.enable.eq(running),
                 unit.overflow.eq(semaphores.overflow),
                 finished[i].eq(unit.ended),
-                self.busy[i].eq(unit.busy & running),
-                self.waiting[i].eq(unit.waiting & running),
             ]
+            m.d.sync += [self.busy[i].eq(unit.busy & running), self.waiting[i].eq(unit.waiting & running)]
         matmul = units[Engine.MATMUL]
         m.d.comb += [
             self.decoded.eq(decoder.dispatched & running),

@@ -112,6 +112,7 @@ class VectorEngine(wiring.Component):
         finished = Signal()
         m.d.sync += [
             finished.eq(stages.last[stages.entry]),
+            self.control.finished.eq(stages.last[stages.entry] | feeder.rows_loaded),
             self.conflict.eq(issuer.conflict | (self.parameters.enable & ~self.parameters.ready)),
         ]
         m.d.comb += [
@@ -128,7 +129,6 @@ class VectorEngine(wiring.Component):
             use.start.eq(issuer.start),
             use.start_half.eq(issuer.half),
             use.finish.eq(finished),
-            self.control.finished.eq(finished | feeder.rows_loaded),
             self.accumulators.read_enable.eq(issuer.issue),
             self.accumulators.read_address.eq(issuer.beat.accumulator),
         ]
@@ -209,13 +209,14 @@ class VectorEngine(wiring.Component):
         # From registers, so that who else writes to the scratchpad soon knows whether the bank is free.
         accumulators, results = self.accumulators, self.results
         written = [Signal(signed(32), name=f"written_{lane}", reset_less=True) for lane in range(config.lanes)]
-        m.d.sync += [
-            accumulators.write_enable.eq(stages.valid[RESULT] & stages.is_(RESULT, Function.RESIDUAL)),
-            results.enable.eq(stages.valid[RESULT] & stages.has(RESULT, "writes_scratchpad")),
-        ]
         beat = beats.output
+        m.d.comb += [
+            accumulators.write_enable.eq(stages.valid[RESULT] & stages.is_(RESULT, Function.RESIDUAL)),
+            accumulators.write_address.eq(beat.accumulator),
+            accumulators.write_mask.eq(1 << beat.slice),
+        ]
+        m.d.sync += results.enable.eq(stages.valid[RESULT] & stages.has(RESULT, "writes_scratchpad"))
         written_to = [(without_reset(m, member), value) for member, value in (
-            (accumulators.write_address, beat.accumulator), (accumulators.write_mask, 1 << beat.slice),
             (results.address, beat.destination), (results.mask, 1 << beat.part))]
         with m.If(stages.valid[RESULT]):
             m.d.sync += [

@@ -85,7 +85,7 @@ class ParameterFeeder(wiring.Component):
         address, groups = (Signal(16, name=name, reset_less=True) for name in ("address", "groups"))
         wanted, left, missing = (  # words of a group; of this one, those not yet asked for, and not yet received
             Signal(range(2 * words + 1), name=name, reset_less=True) for name in ("wanted", "left", "missing"))
-        one_left, none_missing = Signal(reset_less=True), Signal(reset_less=True)
+        one_left, none_missing = (Signal(name=name, reset_less=True) for name in ("one_left", "none_missing"))
         start, place = (  # a bit for each word of the records: where the first goes, and the next
             Signal(2 * words, name=name, reset_less=True) for name in ("start", "place"))
         begins = Signal()  # with the first group of an instruction
@@ -252,7 +252,7 @@ class BeatIssuer(wiring.Component):
         m = Module()
         instruction = self.instruction
         active = Signal()
-        started = Signal()
+        started = Signal()  # which implies active
         drains = Signal()
         reads_residual = Signal()
 
@@ -295,6 +295,7 @@ class BeatIssuer(wiring.Component):
         # The next beat.
         row, group = (Signal(16, name=name, reset_less=True) for name in ("row", "group"))  # left after this one
         spacing = Signal(range(GROUP_SPACING))
+        spaced = Signal(init=1)  # no more of it is left
         group_spacing = Signal(range(GROUP_SPACING), reset_less=True)
         # Where the beat is, and where the first rows of its group and of the next one are: the latter is known a cycle
         # after the group has begun, which is long enough.
@@ -315,7 +316,7 @@ class BeatIssuer(wiring.Component):
         new = beats.input.payload
         step = Signal()
         m.d.comb += [
-            beats.input.valid.eq(active & started & (spacing == 0) & (~first_of_group | self.armed)),
+            beats.input.valid.eq(started & spaced & (~first_of_group | self.armed)),
             step.eq(beats.input.valid & beats.input.ready),
             self.taken.eq(step & first_of_group),
             new.beat.accumulator.eq(accumulator), new.beat.slice.eq(slice_), new.beat.destination.eq(destination),
@@ -324,8 +325,8 @@ class BeatIssuer(wiring.Component):
             new.first_of_group.eq(first_of_group), new.in_first_group.eq(in_first_group),
             new.in_last_group.eq(last_group & ~instruction.unfinished), new.last.eq(last_row & last_group),
         ]
-        with m.If((spacing != 0) & ~beats.output.valid):
-            m.d.sync += spacing.eq(spacing - 1)
+        with m.If(~spaced & ~beats.output.valid):
+            m.d.sync += [spacing.eq(spacing - 1), spaced.eq(spacing == 1)]
         with m.If(step):
             m.d.sync += [
                 first_of_group.eq(0), row.eq(row - 1), last_row.eq(row == 1), index.eq(index + 1),
@@ -334,7 +335,7 @@ class BeatIssuer(wiring.Component):
                 residual.eq(residual + instruction.residual_stride),
             ]
             with m.If(first_of_group):
-                m.d.sync += spacing.eq(group_spacing)
+                m.d.sync += [spacing.eq(group_spacing), spaced.eq(group_spacing == 0)]
             with m.If(last_row):
                 m.d.sync += [
                     first_of_group.eq(1), in_first_group.eq(0), row.eq(instruction.m - 1),
@@ -346,7 +347,7 @@ class BeatIssuer(wiring.Component):
                     group_residual.eq(next_residual), residual.eq(next_residual),
                 ]
                 with m.If(last_group):
-                    m.d.sync += active.eq(0)
+                    m.d.sync += [active.eq(0), started.eq(0)]
 
         payload = self.following.payload
         m.d.comb += self.following.ready.eq(~active)

@@ -2,7 +2,7 @@
 
 A placer looks for a place for each of them alone, and leaves the neighbours of the array far apart. Here the array
 is folded into the rows of multipliers, with the accumulators below its last row, the vector lanes below those, and the
-scratchpad amid the array. Everything else is the placer's.
+scratchpad amid the array, near its first columns, which take what is read. Everything else is the placer's.
 """
 
 from dataclasses import dataclass
@@ -73,8 +73,8 @@ def floorplan(config: AcceleratorConfig, part: Part) -> dict[str, str]:
     rows = part.multiplier_rows[:bands]
     below = sorted(part.ram_rows, key=lambda row: (abs(row - rows[-1]), row))
     amid = sorted(part.ram_rows, key=lambda row: (row == below[0], abs(row - sum(rows) / bands)))
-    for names, near in ((accumulators, below), (banks, amid)):
-        places |= _spread(names, near, part.block_columns, width, set(places.values()))
+    for names, near, wide in ((accumulators, below, width), (banks, amid, ceil(len(banks) / _BLOCK))):
+        places |= _spread(names, near, part.block_columns, wide, set(places.values()))
     return places
 
 
@@ -104,8 +104,8 @@ def _rams(width: int, words: int, slices: int) -> int:
 
 
 def _spread(names: list[str], rows: list[int], columns: tuple[int, ...], width: int, taken: set[str]) -> dict[str, str]:
-    """The names evenly, in their order, over the block RAMs of the first row beside the array, which is ``width``
-    blocks wide; of the whole row, or of more rows, when they are too many; nothing when they still are."""
+    """The names evenly, in their order, over the block RAMs of the first row and the first ``width`` blocks; of the
+    whole row, or of more rows, when they are too many; nothing when they still are."""
     for count, end in ((1, width), *((count, len(columns)) for count in range(1, len(rows) + 1))):
         sites = [_Block(x, y).ram(index) for y in rows[:count] for x in columns[:end] for index in range(_BLOCK)]
         free = [site for site in sites if site not in taken]
