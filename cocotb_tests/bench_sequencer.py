@@ -551,7 +551,7 @@ async def counters_count(dut):
     assert values["lost_fetch"] > 0
     assert values["write_bytes"] == ROW_BYTES
     assert values["read_bytes"] - 3 * ROW_BYTES in (16 * INSTRUCTION_BYTES, 32 * INSTRUCTION_BYTES)
-    assert values["matmul_busy"] == 40 + 4
+    assert values["matmul_busy"] == 40 + 3
     assert values["store_wait"] >= values["matmul_busy"]
     assert values["vector_busy"] == values["vector_wait"] == 0
     assert 0 < values["load_busy"] < values["cycles"]

@@ -103,9 +103,9 @@ class BurstGenerator(wiring.Component):
         next_row = Signal()
         accept = Signal()
         m.d.comb += accept.eq(self.transfer.valid & self.transfer.ready)
-        with m.If(accept):
+        with m.If(self.transfer.ready):  # a copy that is not needed does no harm
             m.d.sync += [
-                active.eq(1),
+                active.eq(accept),
                 row.eq(Cat(transfer.dram_address[shift:config.address_bits],
                            transfer.dram_address[config.address_bits:].any())),
                 stride.eq(transfer.dram_stride[shift:]),

@@ -1,6 +1,6 @@
 """The control and status registers behind an AXI4-Lite port."""
 
-from amaranth import Cat, Module, Mux, ResetSignal, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -130,10 +130,10 @@ class Control(wiring.Component):
         acknowledge = Signal()
         writable = [reg for reg in REGISTERS if reg.access is not Access.READ]
         writes = {reg.name: Signal(name=f"writes_{reg.name}") for reg in writable}
-        m.d.comb += [
-            bus.awready.eq(~address_held & ~ResetSignal()),
-            bus.wready.eq(~data_held & ~ResetSignal()),
-            decode.eq(address_held & data_held & ~bus.bvalid & ~execute),
+        m.d.comb += decode.eq(address_held & data_held & ~bus.bvalid & ~execute)
+        m.d.sync += [
+            bus.awready.eq(~(bus.awvalid & bus.awready) & (~address_held | execute)),
+            bus.wready.eq(~(bus.wvalid & bus.wready) & (~data_held | execute)),
         ]
         with m.If(bus.awvalid & bus.awready):
             m.d.sync += [address_held.eq(1), offset.eq(bus.awaddr[2:])]
@@ -197,8 +197,11 @@ class Control(wiring.Component):
         found = [Signal(32, name=f"found_{i}", reset_less=True) for i in range(-(-len(REGISTERS) // 4))]
         decoding, choosing, merging = (Signal(name=name) for name in ("decoding", "choosing", "merging"))
         known = Signal(reset_less=True)
-        m.d.comb += bus.arready.eq(~decoding & ~choosing & ~merging & ~bus.rvalid & ~ResetSignal())
-        m.d.sync += [decoding.eq(bus.arvalid & bus.arready), choosing.eq(decoding), merging.eq(choosing)]
+        m.d.sync += [
+            decoding.eq(bus.arvalid & bus.arready), choosing.eq(decoding), merging.eq(choosing),
+            bus.arready.eq(
+                ~(bus.arvalid & bus.arready) & ~decoding & ~choosing & ~merging & (~bus.rvalid | bus.rready)),
+        ]
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += offset.eq(bus.araddr[2:])
         m.d.sync += [

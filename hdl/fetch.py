@@ -86,7 +86,10 @@ class Fetch(wiring.Component):
         above_base = Signal()
         next_beat = Signal(config.address_bits - shift)  # of the instruction that is offered next
         in_last_block = Signal()
-        above_limit = Signal()
+        # Above the limit's block; the comparison is made in two halves.
+        middle = (config.address_bits - shift + block_bits) // 2
+        upper_above, upper_equal, lower_above = (
+            Signal(name=name, reset_less=True) for name in ("upper_above", "upper_equal", "lower_above"))
         ended = Signal()  # the next block lies outside
         end = Mux(in_last_block, Cat(limit[:block_bits], 0), beats)  # of the block, in beats
         reserved = Signal(range(2 * beats + 1))  # beats that are in the buffer or will be
@@ -108,13 +111,15 @@ class Fetch(wiring.Component):
                 m.d.sync += [
                     above_base.eq(Cat(Const(0, shift), address) >= self.window.base),
                     in_last_block.eq(address[block_bits:] == limit[block_bits:]),
-                    above_limit.eq((address[block_bits:] > limit[block_bits:]) | address[-1]),
+                    upper_above.eq((address[middle:] > limit[middle:]) | address[-1]),
+                    upper_equal.eq(address[middle:] == limit[middle:]),
+                    lower_above.eq(address[block_bits:middle] > limit[block_bits:middle]),
                 ]
                 m.next = "Size"
             with m.State("Size"):
                 m.d.sync += [
                     burst_beats.eq(end - address[:block_bits]),
-                    ended.eq(above_limit | ~above_base | (end <= address[:block_bits])),
+                    ended.eq(upper_above | (upper_equal & lower_above) | ~above_base | (end <= address[:block_bits])),
                 ]
                 m.next = "Wait"
             with m.State("Wait"), m.If(self.enable & ~ended & room):

@@ -104,15 +104,17 @@ class IssueUnit(wiring.Component):
         # the queue.
         head, command = queue.output.p, self.engine.command
         claimed = Signal(layout, reset_less=True)
+        granted = Signal()  # in the cycle before: it leaves the queue, and counts as under way
+        m.d.sync += granted.eq(self.semaphores.grant)
         m.d.comb += [
             self.semaphores.request.eq(
                 queue.output.valid & ~command.valid & under_way.input.ready & self.enable),
             self.semaphores.wanted.eq(head.instruction.wait),
-            queue.output.ready.eq(self.semaphores.grant),
+            queue.output.ready.eq(granted),
             command.p.eq(claimed.instruction),
 
-            # It counts as under way from here on, so that no path leads from the engine to this queue either.
-            under_way.input.valid.eq(self.semaphores.grant),
+            # So that no path leads from the engine to this queue either.
+            under_way.input.valid.eq(granted),
             under_way.input.p.signal.eq(head.instruction.signal),
             under_way.input.p.address.eq(head.address),
             under_way.output.ready.eq(self.engine.finished),

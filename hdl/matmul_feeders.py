@@ -91,10 +91,9 @@ class WeightFeeder(wiring.Component):
         next_row_start = Signal(16)
         m.d.comb += next_row_start.eq(row_start + (instruction.b_stride << exact_log2(cols)))
         with m.If(self.command.valid & self.command.ready):
+            m.d.sync += [active.eq(1), setup.eq(1), self.following.valid.eq(1)]
+        with m.If(self.command.ready):  # a copy that is not needed does no harm
             m.d.sync += [
-                active.eq(1),
-                setup.eq(1),
-                self.following.valid.eq(1),
                 instruction.eq(payload),
                 row_start.eq(payload.b - payload.b_stride),
                 k.eq(payload.k_tiles - 1),
@@ -281,13 +280,13 @@ class ActivationFeeder(wiring.Component):
                     ]
                     with m.If(last_n):
                         m.d.sync += [active.eq(0), started.eq(0)]
-        with m.If(accept):
+        with m.If(~active):  # a copy that is not needed does no harm
             m.d.sync += [
-                active.eq(1), started.eq(claimed), first_row.eq(1), add.eq(payload.accumulate), instruction.eq(payload),
-                address.eq(payload.a), tile_start.eq(payload.a), accumulator.eq(payload.accumulator),
-                column_start.eq(payload.accumulator), row.eq(payload.m - 1), k.eq(payload.k_tiles - 1),
-                n.eq(payload.n_tiles - 1), last_row.eq(payload.m == 1), few_rows.eq(payload.m < ACCUMULATE_SPACING),
-                one_row.eq(payload.m == 1), last_k.eq(payload.k_tiles == 1), one_k.eq(payload.k_tiles == 1),
-                last_n.eq(payload.n_tiles == 1),
+                active.eq(accept), started.eq(accept & claimed), first_row.eq(1), add.eq(payload.accumulate),
+                instruction.eq(payload), address.eq(payload.a), tile_start.eq(payload.a),
+                accumulator.eq(payload.accumulator), column_start.eq(payload.accumulator), row.eq(payload.m - 1),
+                k.eq(payload.k_tiles - 1), n.eq(payload.n_tiles - 1), last_row.eq(payload.m == 1),
+                few_rows.eq(payload.m < ACCUMULATE_SPACING), one_row.eq(payload.m == 1),
+                last_k.eq(payload.k_tiles == 1), one_k.eq(payload.k_tiles == 1), last_n.eq(payload.n_tiles == 1),
             ]
         return m

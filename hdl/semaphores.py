@@ -20,9 +20,9 @@ class SemaphoreSignature(wiring.Signature):
     request : 1 bit, wanted : a bit a semaphore
         An instruction waits for every semaphore in ``wanted``. Both stay until ``grant``.
     grant : 1 bit
-        The semaphores in ``wanted`` have been taken in this cycle.
+        The semaphores in ``wanted``, which stay so in the next cycle too, have been taken in this one.
     blocked, by_load : 1 bit
-        One of them is zero; one that was last given by the load or store engine, or by nobody yet.
+        In the cycle before one of them was zero; one that was last given by the load or store engine, or by nobody yet.
     gives : 1 bit, given : a bit a semaphore
         To be incremented in this cycle; none unless ``gives``.
     """
@@ -72,30 +72,34 @@ class Semaphores(wiring.Component):
         taken = Signal(SEMAPHORES)
         of_load = Signal(SEMAPHORES, init=-1)  # last given by the load or store engine
 
-        # Found free in one cycle, granted in the next. In between, only a grant to another engine that wants
-        # a common semaphore can interfere. Who rivals whom is a register too: wants stay until granted.
+        # Found free in one cycle, granted in the next, taken in the one after that. In between, only a grant to another
+        # engine that wants a common semaphore can interfere. Who rivals whom is a register too: wants stay.
         free = Signal(len(ports))
+        granted = Signal(len(ports))
         rivals = [Signal(len(ports), name=f"rivals_{i}") for i in range(len(ports))]
         for i, port in enumerate(ports):
-            held_up, interferes = Signal(name=f"held_up_{i}"), Signal(name=f"interferes_{i}")
+            held_up, interferes, lacks = (Signal(name=f"{name}_{i}") for name in ("held_up", "interferes", "lacks"))
             common = Cat((port.wanted & other.wanted).any() for other in ports)
             grants = Cat(other.grant for other in ports)
             others = ~(1 << i)
             m.d.comb += [
-                port.blocked.eq(port.request & (port.wanted & zero).any()),
-                port.by_load.eq(port.request & (port.wanted & zero & of_load).any()),
+                lacks.eq((port.wanted & zero).any()),
                 held_up.eq((free & rivals[i] & ((1 << i) - 1)).any()),
-                interferes.eq((grants & common & others).any()),
+                interferes.eq(((grants | granted) & common & others).any()),
                 port.grant.eq(free[i] & ~held_up),
             ]
             m.d.sync += [
-                free[i].eq(port.request & ~port.blocked & ~port.grant & ~interferes),
+                free[i].eq(port.request & ~lacks & ~port.grant & ~interferes),
+                granted[i].eq(port.grant),
                 rivals[i].eq(common),
+                port.blocked.eq(port.request & lacks),
+                port.by_load.eq(port.request & (port.wanted & zero & of_load).any()),
             ]
 
         # Counting takes three stages: who gives and who takes, the change that this makes, from -1 to the number of
         # engines, and the sum. Whether a semaphore may be zero is known at once.
-        m.d.comb += taken.eq(_any_of(port.wanted & port.grant.replicate(SEMAPHORES) for port in ports))
+        m.d.comb += taken.eq(_any_of(
+            port.wanted & was_granted.replicate(SEMAPHORES) for port, was_granted in zip(ports, granted, strict=True)))
         for i, count in enumerate(counts):
             given = Cat(port.given[i] for port in ports)
             events = Signal(len(ports) + 1, name=f"events_{i}")

@@ -170,7 +170,7 @@ class VectorEngine(wiring.Component):
         residual = chosen(words, part)
         for stage in range(READ_LATENCY, CURVED):
             register = Signal(bits, name=f"residual_{stage + 1}", reset_less=True)
-            with m.If(stages.valid[stage] & stages.is_(stage, Function.RESIDUAL)):
+            with m.If(stages.runs(stage, Function.RESIDUAL)):
                 m.d.sync += register.eq(residual)
             residual = register
         return residual
@@ -211,11 +211,11 @@ class VectorEngine(wiring.Component):
         written = [Signal(signed(32), name=f"written_{lane}", reset_less=True) for lane in range(config.lanes)]
         beat = beats.output
         m.d.comb += [
-            accumulators.write_enable.eq(stages.valid[RESULT] & stages.is_(RESULT, Function.RESIDUAL)),
+            accumulators.write_enable.eq(stages.runs(RESULT, Function.RESIDUAL)),
             accumulators.write_address.eq(beat.accumulator),
             accumulators.write_mask.eq(1 << beat.slice),
         ]
-        m.d.sync += results.enable.eq(stages.valid[RESULT] & stages.has(RESULT, "writes_scratchpad"))
+        m.d.sync += results.enable.eq(stages.runs_with(RESULT, "writes_scratchpad"))
         written_to = [(without_reset(m, member), value) for member, value in (
             (results.address, beat.destination), (results.mask, 1 << beat.part))]
         with m.If(stages.valid[RESULT]):
@@ -243,9 +243,9 @@ class VectorEngine(wiring.Component):
         for level in range(tree_latency(config)):
             early, late = OPERANDS + 1 + level, RESULT + 1 + level
             m.d.comb += [
-                maximum_tree.enable[level].eq(stages.valid[early] & stages.is_(early, Function.ROW_MAXIMUM)),
-                sum_tree.enable[level].eq(stages.valid[late] & stages.has(late, "statistics")),
-                square_tree.enable[level].eq(stages.valid[late] & stages.is_(late, Function.RESIDUAL)),
+                maximum_tree.enable[level].eq(stages.runs(early, Function.ROW_MAXIMUM)),
+                sum_tree.enable[level].eq(stages.runs_with(late, "statistics")),
+                square_tree.enable[level].eq(stages.runs(late, Function.RESIDUAL)),
             ]
         m.submodules.maxima = maxima = DelayLine(signed(32), RESULT - OPERANDS)
         m.submodules.rows = rows = DelayLine(16, totals - 2)
@@ -255,7 +255,7 @@ class VectorEngine(wiring.Component):
         value = Signal(signed(32), reset_less=True)
         square = Signal(squares_bits(config), reset_less=True)
         m.d.sync += is_maximum.eq(stages.is_(trees, Function.ROW_MAXIMUM))
-        with m.If(stages.valid[trees] & stages.has(trees, "statistics")):
+        with m.If(stages.runs_with(trees, "statistics")):
             m.d.sync += [
                 value.eq(Mux(stages.is_(trees, Function.ROW_MAXIMUM), maxima.output, sum_tree.result)),
                 square.eq(square_tree.result.as_unsigned()),
@@ -264,8 +264,8 @@ class VectorEngine(wiring.Component):
             maxima.input.eq(maximum_tree.result),
             rows.input.eq(issuer.beat.row),
             statistics.row.eq(rows.output),
-            statistics.row_valid.eq(stages.valid[totals - 2] & stages.has(totals - 2, "statistics")),
-            statistics.valid.eq(stages.valid[totals] & stages.has(totals, "statistics")),
+            statistics.row_valid.eq(stages.runs_with(totals - 2, "statistics")),
+            statistics.valid.eq(stages.runs_with(totals, "statistics")),
             statistics.first_group.eq(stages.first_group[totals]),
             statistics.is_maximum.eq(is_maximum),
             statistics.value.eq(value),

@@ -102,11 +102,12 @@ class ParameterFeeder(wiring.Component):
         ]
         with m.If(self.following.ready):
             m.d.sync += self.following.valid.eq(0)
-        with m.If(self.command.valid & self.command.ready):
-            m.d.sync += [
-                instruction.eq(payload), address.eq(payload.parameters), groups.eq(payload.groups),
-                loading_rows.eq(rows), active.eq(~rows), self.following.valid.eq(~rows),
-            ]
+        accept = Signal()
+        m.d.comb += accept.eq(self.command.valid & self.command.ready)
+        with m.If(accept):
+            m.d.sync += [loading_rows.eq(rows), active.eq(~rows), self.following.valid.eq(~rows)]
+        with m.If(self.command.ready):  # a copy that is not needed does no harm
+            m.d.sync += [instruction.eq(payload), address.eq(payload.parameters), groups.eq(payload.groups)]
 
             first, second, mask = (any_of(payload.function, trait) for trait in ("first", "second", "mask"))
             m.d.sync += [
@@ -127,16 +128,21 @@ class ParameterFeeder(wiring.Component):
         arms = Signal()
         m.d.comb += arms.eq(active & free & none_missing & ~begins)
         m.d.sync += [
-            begins.eq(self.command.valid & self.command.ready),
+            begins.eq(accept),
             asking.eq(active & free & ~begins & Mux(granted, ~one_left, left.any())),
         ]
         with m.If(granted):
             m.d.sync += [address.eq(address + 1), left.eq(left - 1), one_left.eq(left == 2)]
+        stores = Signal(2 * words)  # the word that arrives goes there
+        with m.If(active & arriving[-2]):
+            m.d.sync += [stores.eq(place), place.eq(place << 1)]
+        with m.Else():
+            m.d.sync += stores.eq(0)
         with m.If(active & arriving[-1]):
-            m.d.sync += [missing.eq(missing - 1), none_missing.eq(missing == 1), place.eq(place << 1)]
-            for index in range(2 * words):
-                with m.If(place[index]):
-                    m.d.sync += records[index // words].word_select(index % words, word_bits).eq(self.port.data)
+            m.d.sync += [missing.eq(missing - 1), none_missing.eq(missing == 1)]
+        for index in range(2 * words):
+            with m.If(stores[index]):
+                m.d.sync += records[index // words].word_select(index % words, word_bits).eq(self.port.data)
         with m.If(begins | arms):
             m.d.sync += [
                 left.eq(wanted), one_left.eq(wanted == 1), missing.eq(wanted), none_missing.eq(wanted == 0),
@@ -351,9 +357,9 @@ class BeatIssuer(wiring.Component):
 
         payload = self.following.payload
         m.d.comb += self.following.ready.eq(~active)
-        with m.If(self.following.valid & self.following.ready):
+        with m.If(~active):  # a copy that is not needed does no harm
             m.d.sync += [
-                active.eq(1), started.eq(0), instruction.eq(payload), first_of_group.eq(1),
+                active.eq(self.following.valid), started.eq(0), instruction.eq(payload), first_of_group.eq(1),
                 in_first_group.eq(~payload.continues), row.eq(payload.m - 1), group.eq(payload.groups - 1),
                 last_row.eq(payload.m == 1), one_row.eq(payload.m == 1), last_group.eq(payload.groups == 1),
                 group_spacing.eq(Mux(payload.m < GROUP_SPACING, GROUP_SPACING - payload.m, 0)),

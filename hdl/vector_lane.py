@@ -112,7 +112,7 @@ class Lane:
         with m.If(stages.valid[OPERANDS - 1]):
             m.d.sync += accumulator.eq(column)
         self.unmasked = self._register(signed(32), "unmasked")
-        with m.If(stages.valid[OPERANDS] & stages.is_(OPERANDS, Function.ROW_MAXIMUM)):
+        with m.If(stages.runs(OPERANDS, Function.ROW_MAXIMUM)):
             m.d.sync += self.unmasked.eq(Mux(self._keep1, accumulator, -2**31))
 
         scale = FirstScale()
@@ -136,8 +136,8 @@ class Lane:
         plain = scaled
         for stage in range(SCALED, CURVED):
             m.d.comb += [
-                gelu.enable[stage - SCALED].eq(stages.valid[stage] & stages.is_(stage, Function.GELU)),
-                exponential.enable[stage - SCALED].eq(stages.valid[stage] & stages.is_(stage, Function.EXPONENTIAL)),
+                gelu.enable[stage - SCALED].eq(stages.runs(stage, Function.GELU)),
+                exponential.enable[stage - SCALED].eq(stages.runs(stage, Function.EXPONENTIAL)),
             ]
             register = self._register(signed(18), f"plain_{stage + 1}")
             with m.If(stages.valid[stage]):
@@ -167,7 +167,7 @@ class Lane:
             scale.fine.eq(self._fine2),
         ]
         for stage in range(SECOND, RESCALED):
-            m.d.comb += scale.enable[stage - SECOND].eq(stages.valid[stage] & stages.has(stage, "second_scale"))
+            m.d.comb += scale.enable[stage - SECOND].eq(stages.runs_with(stage, "second_scale"))
             register = self._register(signed(18), f"bypass_{stage + 1}")
             with m.If(stages.valid[stage]):
                 m.d.sync += register.eq(bypass)
@@ -194,7 +194,7 @@ class Lane:
                 m.d.sync += self.result.eq(saturated(total, 8))
 
         wanted = Signal(name=f"wanted_{self._lane}")
-        m.d.comb += wanted.eq(stages.valid[RESULT] & stages.has(RESULT, "statistics"))
+        m.d.comb += wanted.eq(stages.runs_with(RESULT, "statistics"))
         self.value = self._register(signed(17), "value")
         with m.If(wanted):
             m.d.sync += self.value.eq(self.result)

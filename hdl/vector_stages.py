@@ -66,12 +66,22 @@ class Stages:
         """The function of the beat in ``stage`` has the trait of :class:`~celosia.hdl.functions.Traits`."""
         return self._registered(stage, f"has_{trait}", lambda code: any_of(code, trait))
 
-    def _registered(self, stage, name, decode):
-        """What ``decode`` makes of the function in ``stage``; a register, decoded in the stage before, since it enables
-        many others."""
+    def runs(self, stage, *functions):
+        """A beat is in ``stage``, and its function is one of ``functions``."""
+        name = "_or_".join(function.name.lower() for function in functions)
+        return self._registered(stage, f"runs_{name}", lambda code: code.matches(*(f.value for f in functions)), True)
+
+    def runs_with(self, stage, trait):
+        """A beat is in ``stage``, and its function has the trait of :class:`~celosia.hdl.functions.Traits`."""
+        return self._registered(stage, f"runs_with_{trait}", lambda code: any_of(code, trait), True)
+
+    def _registered(self, stage, name, decode, valid=False):
+        """What ``decode`` makes of the function in ``stage``, if a beat must be there; a register, decoded in the stage
+        before, since it enables many others."""
         if stage == 0:
-            return decode(self._function[0])
+            return decode(self._function[0]) & (self.valid[0] if valid else 1)
         if (stage, name) not in self._decoded:
             signal = self._decoded[stage, name] = Signal(name=f"{name}_{stage}", reset_less=True)
-            self._decoder.d.sync += signal.eq(decode(self._function[stage - 1]))
+            there = self.valid[stage - 1] if valid else 1
+            self._decoder.d.sync += signal.eq(decode(self._function[stage - 1]) & there)
         return self._decoded[stage, name]
