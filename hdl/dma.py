@@ -201,7 +201,9 @@ class StoreEngine(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, port = self._config, self.port
-        words = _Transfers(m, config, self).walker.words
+        m.submodules.places = places = Skid(WordLayout(config))
+        connect(m, _Transfers(m, config, self).walker.words, places.input)
+        words = places.output
         m.submodules.skid = skid = Skid(WordLayout(config))
         asked = skid.output
         m.submodules.beats_skid = beats_skid = Skid(StrobedBeatLayout(config))

@@ -10,6 +10,7 @@ from .config import AcceleratorConfig
 from .isa import INSTRUCTION_BYTES
 from .queues import Queue
 from .read_channel import BeatLayout
+from .skid import Skid
 
 __all__ = ["PREFETCH", "Fetch", "FetchedLayout"]
 
@@ -95,7 +96,9 @@ class Fetch(wiring.Component):
         reserved = Signal(range(2 * beats + 1))  # beats that are in the buffer or will be
         owed = Signal(range(2 * beats + 1))
         room = Signal(init=1)  # for another block
-        burst = self.requests
+        m.submodules.bursts = bursts = Skid(BurstLayout(config))
+        wiring.connect(m, wiring.flipped(self.requests), bursts.output)
+        burst = bursts.input
         burst_beats = Signal(range(beats + 1))
         requested = Signal()
         popped = Signal()

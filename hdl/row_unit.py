@@ -16,7 +16,7 @@ from .scale import saturated
 
 __all__ = ["ROW_UNIT_LATENCY", "RowEntry", "RowKind", "RowUnit", "squares_bits"]
 
-ROW_UNIT_LATENCY = 21
+ROW_UNIT_LATENCY = 22
 
 
 class RowKind(Enum, shape=2):
@@ -115,8 +115,8 @@ class RowUnit(wiring.Component):
                 m.d.sync += signal.eq(value)
             return signal
 
-        kind = carried(self.kind.as_value(), 0, 20, "kind")
-        first = carried(self.first, 0, 20, "first")
+        kind = carried(self.kind.as_value(), 0, 21, "kind")
+        first = carried(self.first, 0, 21, "first")
         squares = carried(self.squares, 0, 8, "squares")
 
         def product(stage, left, right, name):
@@ -146,20 +146,22 @@ class RowUnit(wiring.Component):
         mean = Signal(signed(19))
         m.d.comb += mean.eq((mean8[8] + 128) >> 8)
         mean = register(9, signed(16), saturated(mean, 16), "mean")
-        addend = carried(register(10, signed(17), -mean, "addend"), 10, 20, "addend")
+        addend = carried(register(10, signed(17), -mean, "addend"), 10, 21, "addend")
 
         # The number whose reciprocal (square root) is wanted, at least 1 (64).
+        below_64, is_zero = register(10, 1, deviations < 64, "below_64"), register(10, 1, first[9] == 0, "is_zero")
+        deviations = register(10, width, deviations, "deviations")
         number = Signal(width)
-        with m.If(kind[9] == RowKind.NORMALISE):
-            m.d.comb += number.eq(Mux(deviations < 64, 64, deviations))
+        with m.If(kind[10] == RowKind.NORMALISE):
+            m.d.comb += number.eq(Mux(below_64, 64, deviations))
         with m.Else():
-            m.d.comb += number.eq(Mux(first[9] == 0, 1, first[9]))
-        number = register(10, width, number, "number")
+            m.d.comb += number.eq(Mux(is_zero, 1, first[10]))
+        number = register(11, width, number, "number")
 
         # Bring its leading one to the top: binary search; the last two steps share a stage.
         zeros = 0
         zeros_bits = 6
-        stage_after = {32: 11, 16: 12, 8: 13, 4: 14, 1: 15}
+        stage_after = {32: 12, 16: 13, 8: 14, 4: 15, 1: 16}
         for step in (step for step in (32, 16, 8, 4, 2, 1) if step < width):
             shifted, count = Signal(width, name=f"shifted_{step}"), Signal(zeros_bits, name=f"count_{step}")
             empty = number[-step:] == 0
@@ -175,29 +177,29 @@ class RowUnit(wiring.Component):
         root_bases, root_drops = _interpolation_table(_square_root_ends)
         bases, drops = _interpolation_table(_reciprocal_ends)
         below = number[:-1][-20:]
-        normalises = kind[15] == RowKind.NORMALISE
-        index = register(16, 7, Mux(normalises, Cat(below[15:], logarithm[0], 1), Cat(below[14:], 0)), "index")
-        remainder = register(16, 8, Mux(normalises, below[7:15], below[6:14]), "remainder")
-        remainder = carried(remainder, 16, 18, "remainder")
+        normalises = kind[16] == RowKind.NORMALISE
+        index = register(17, 7, Mux(normalises, Cat(below[15:], logarithm[0], 1), Cat(below[14:], 0)), "index")
+        remainder = register(17, 8, Mux(normalises, below[7:15], below[6:14]), "remainder")
+        remainder = carried(remainder, 17, 19, "remainder")
         m.submodules.table = table = Rom(34, [base | drop << 20 for base, drop in zip(
             bases + root_bases, drops + root_drops, strict=True)], "celosia_reciprocals")
-        m.d.comb += [table.read_enable.eq(clock[16]), table.read_address.eq(index)]
-        base = carried(register(18, 20, table.read_data[:20], "base"), 18, 19, "base")
-        drop = register(18, 14, table.read_data[20:], "drop")
-        shift = carried(register(16, 6, Mux(normalises, (logarithm >> 1) - 2, logarithm + 6), "shift"),
-                        16, 20, "shift")
-        fall = product(19, drop, remainder[18], "fall")[8:]
+        m.d.comb += [table.read_enable.eq(clock[17]), table.read_address.eq(index)]
+        base = carried(register(19, 20, table.read_data[:20], "base"), 19, 20, "base")
+        drop = register(19, 14, table.read_data[20:], "drop")
+        shift = carried(register(17, 6, Mux(normalises, (logarithm >> 1) - 2, logarithm + 6), "shift"),
+                        17, 21, "shift")
+        fall = product(20, drop, remainder[19], "fall")[8:]
 
         m.d.comb += self.written.eq(valid[-1])
-        interpolated = register(20, 20, base[19] - fall + 8, "interpolated")
+        interpolated = register(21, 20, base[20] - fall + 8, "interpolated")
         entry = without_reset(m, self.entry)
-        with m.If(clock[20]):
-            with m.If(kind[20] == RowKind.MAXIMUM):
-                m.d.sync += entry.as_value().eq(first[20].as_unsigned())
+        with m.If(clock[21]):
+            with m.If(kind[21] == RowKind.MAXIMUM):
+                m.d.sync += entry.as_value().eq(first[21].as_unsigned())
             with m.Else():
                 m.d.sync += [
                     entry.multiplier.eq(interpolated[4:]),
-                    entry.addend.eq(Mux(kind[20] == RowKind.NORMALISE, addend[20], 0)),
-                    entry.shift.eq(shift[20]),
+                    entry.addend.eq(Mux(kind[21] == RowKind.NORMALISE, addend[21], 0)),
+                    entry.shift.eq(shift[21]),
                 ]
         return m

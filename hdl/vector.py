@@ -164,11 +164,12 @@ class VectorEngine(wiring.Component):
         return row
 
     def _residual(self, m, stages, part):
-        """The residual operand's bytes of a beat: it waits for the second scale, in stage CURVED."""
+        """The residual operand's bytes of a beat, asked for a cycle before it is issued. They wait for the second
+        scale, in stage CURVED."""
         bits = 8 * self.config.lanes
         words = [self.residual.data.word_select(index, bits) for index in range(self.config.rows // self.config.lanes)]
         residual = chosen(words, part)
-        for stage in range(READ_LATENCY, CURVED):
+        for stage in range(READ_LATENCY - 1, CURVED):
             register = Signal(bits, name=f"residual_{stage + 1}", reset_less=True)
             with m.If(stages.runs(stage, Function.RESIDUAL)):
                 m.d.sync += register.eq(residual)
@@ -186,7 +187,7 @@ class VectorEngine(wiring.Component):
             return value
 
         slice_ = carried(issuer.beat.slice, ACCUMULATOR_READ_LATENCY, "slice")
-        residual = self._residual(m, stages, carried(issuer.beat.part, READ_LATENCY, "part"))
+        residual = self._residual(m, stages, carried(issuer.beat.part, READ_LATENCY - 1, "part"))
 
         def records(form, words):
             return data.View(data.ArrayLayout(form.layout, config.lanes), words[:8 * form.size * config.lanes])

@@ -9,6 +9,7 @@ from .config import AcceleratorConfig
 from .functions import any_of
 from .interfaces import READ_LATENCY, ScratchpadReadSignature
 from .isa import VECTOR, Function
+from .resets import without_reset
 from .row_unit import RowEntry
 from .skid import Skid
 
@@ -117,13 +118,17 @@ class ParameterFeeder(wiring.Component):
 
         # The words of a group, straight from the port into their place.
         arriving = Signal(READ_LATENCY)
-        m.d.sync += arriving.eq(Cat(granted, arriving))
+        m.d.sync += arriving.eq(Cat(self.port.enable & self.port.ready, arriving))
         asking = Signal()
         row_request = Signal()
+        m.submodules.requests = requests = Skid(address.shape())
         m.d.comb += [
-            granted.eq(self.port.enable & self.port.ready),
-            self.port.enable.eq(asking | row_request),
-            self.port.address.eq(address),
+            requests.input.valid.eq(asking | row_request),
+            requests.input.payload.eq(address),
+            granted.eq(requests.input.valid & requests.input.ready),
+            requests.output.ready.eq(self.port.ready),
+            self.port.enable.eq(requests.output.valid),
+            self.port.address.eq(requests.output.payload),
         ]
         arms = Signal()
         m.d.comb += arms.eq(active & free & none_missing & ~begins)
@@ -157,10 +162,10 @@ class ParameterFeeder(wiring.Component):
             with m.If(groups == 1):
                 m.d.sync += active.eq(0)
 
-        self._load_rows(m, instruction, loading_rows, row_request, arriving[-1])
+        self._load_rows(m, instruction, loading_rows, row_request, granted, arriving[-1])
         return m
 
-    def _load_rows(self, m, instruction, loading_rows, request, arrived):
+    def _load_rows(self, m, instruction, loading_rows, request, granted, arrived):
         """One word after the other; its records go to the row table one a cycle."""
         records = self.config.rows // 4
         row, left = (Signal(16, name=name, reset_less=True) for name in ("row", "left"))
@@ -177,7 +182,7 @@ class ParameterFeeder(wiring.Component):
         ]
         with m.If(loading_rows & ~begun & self.quiet):
             m.d.sync += [begun.eq(1), request.eq(1), row.eq(instruction.row), left.eq(instruction.m)]
-        with m.If(request & self.port.ready):
+        with m.If(request & granted):
             m.d.sync += [waiting.eq(1), request.eq(0)]
         with m.If(waiting & arrived):
             m.d.sync += [waiting.eq(0), writing.eq(1), word.eq(self.port.data), index.eq(0)]
@@ -200,7 +205,6 @@ class BeatIssuer(wiring.Component):
     armed, taken
         As there.
     residual : ScratchpadReadSignature
-        The residual operand is read in the cycle of the beat.
     request, half, grant
         As in :class:`~celosia.hdl.halves.HalfClaimSignature`.
     stall : in
@@ -212,7 +216,7 @@ class BeatIssuer(wiring.Component):
     start : out
         It has its half from this cycle on; its first beat is issued later.
     issue : out
-        ``beat`` is issued in this cycle.
+        ``beat`` is issued in this cycle; its residual operand was asked for in the cycle before.
     function, first_of_group, in_first_group, in_last_group, last : out
         Of the beat's instruction, and where in it the beat lies; in the first and last group of the whole row.
     busy : out
@@ -292,11 +296,11 @@ class BeatIssuer(wiring.Component):
             self.residual.enable.eq(beats.output.valid & held.reads_residual),
             self.residual.address.eq(held.residual),
             beats.output.ready.eq(~held.reads_residual | self.residual.ready),
-            self.issue.eq(beats.output.valid & beats.output.ready),
             self.conflict.eq(self.request | (self.residual.enable & ~self.residual.ready)),
-            *(getattr(self, name).eq(held[name]) for name in (
-                "beat", "function", "first_of_group", "in_first_group", "in_last_group", "last")),
         ]
+        m.d.sync += self.issue.eq(beats.output.valid & beats.output.ready)
+        m.d.sync += [without_reset(m, getattr(self, name)).eq(held[name]) for name in (
+            "beat", "function", "first_of_group", "in_first_group", "in_last_group", "last")]
 
         # The next beat.
         row, group = (Signal(16, name=name, reset_less=True) for name in ("row", "group"))  # left after this one
