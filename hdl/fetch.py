@@ -86,11 +86,12 @@ class Fetch(wiring.Component):
         limit = self.window.limit[shift:]
         above_base = Signal()
         next_beat = Signal(config.address_bits - shift)  # of the instruction that is offered next
-        in_last_block = Signal()
-        # Above the limit's block; the comparison is made in two halves.
+        # The comparison with the limit's block is made in two halves.
         middle = (config.address_bits - shift + block_bits) // 2
-        upper_above, upper_equal, lower_above = (
-            Signal(name=name, reset_less=True) for name in ("upper_above", "upper_equal", "lower_above"))
+        upper_above, upper_equal, lower_above, lower_equal = (Signal(name=name, reset_less=True) for name in (
+            "upper_above", "upper_equal", "lower_above", "lower_equal"))
+        in_last_block = Signal()
+        m.d.comb += in_last_block.eq(upper_equal & lower_equal)
         ended = Signal()  # the next block lies outside
         end = Mux(in_last_block, Cat(limit[:block_bits], 0), beats)  # of the block, in beats
         reserved = Signal(range(2 * beats + 1))  # beats that are in the buffer or will be
@@ -113,10 +114,10 @@ class Fetch(wiring.Component):
             with m.State("Compare"):
                 m.d.sync += [
                     above_base.eq(Cat(Const(0, shift), address) >= self.window.base),
-                    in_last_block.eq(address[block_bits:] == limit[block_bits:]),
                     upper_above.eq((address[middle:] > limit[middle:]) | address[-1]),
                     upper_equal.eq(address[middle:] == limit[middle:]),
                     lower_above.eq(address[block_bits:middle] > limit[block_bits:middle]),
+                    lower_equal.eq(address[block_bits:middle] == limit[block_bits:middle]),
                 ]
                 m.next = "Size"
             with m.State("Size"):

@@ -116,21 +116,26 @@ class RowStatistics(wiring.Component):
         with m.If(used):
             m.d.sync += before.eq(memory.read_data)
 
-        # Both sums and the comparison, and then what is wanted of them.
+        # Both sums and the comparison (in two halves), and then what is wanted of them.
         old, old_squares = before[:32].as_signed(), before[32:]
         added, was, new = (Signal(signed(32), name=name, reset_less=True) for name in ("added", "was", "new"))
         squares = Signal(width, reset_less=True)
-        is_maximum, replaces = (Signal(name=name, reset_less=True) for name in ("is_maximum", "replaces"))
+        is_maximum, is_first, upper_above, upper_equal, lower_above = (Signal(name=name, reset_less=True) for name in (
+            "is_maximum", "is_first", "upper_above", "upper_equal", "lower_above"))
         combined = Signal()
         writing = Signal()
         m.d.sync += [combined.eq(self.valid), writing.eq(combined)]
         with m.If(self.valid):
             m.d.sync += [
                 was.eq(old), new.eq(self.value), is_maximum.eq(self.is_maximum),
-                replaces.eq(self.first_group | (self.value > old)),
+                is_first.eq(self.first_group),
+                upper_above.eq(self.value[16:].as_signed() > old[16:].as_signed()),
+                upper_equal.eq(self.value[16:] == old[16:]),
+                lower_above.eq(self.value[:16] > old[:16]),
                 added.eq(Mux(self.first_group, 0, old) + self.value),
                 squares.eq(Mux(self.first_group, 0, old_squares) + self.square),
             ]
+        replaces = is_first | upper_above | (upper_equal & lower_above)
         total, total_squares = without_reset(m, self.total), without_reset(m, self.total_squares)
         with m.If(combined):
             m.d.sync += [

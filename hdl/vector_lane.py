@@ -115,15 +115,27 @@ class Lane:
         with m.If(stages.runs(OPERANDS, Function.ROW_MAXIMUM)):
             m.d.sync += self.unmasked.eq(Mux(self._keep1, accumulator, -2**31))
 
+        # What the row says, or the column: chosen a stage before it is used, since lanes lie far apart.
+        operand, addend = self._register(signed(32), "operand"), self._register(signed(32), "addend")
+        multiplier, shift = self._register(16, "multiplier"), self._register(6, "shift")
+        negate = self._register(1, "negate")
+        with m.If(stages.valid[OPERANDS]):
+            m.d.sync += [
+                operand.eq(accumulator),
+                addend.eq(Mux(row.by_row, row.addend, self._bias)),
+                negate.eq(row.negate),
+                multiplier.eq(Mux(row.by_row, row.multiplier, self._multiplier1)),
+                shift.eq(Mux(row.by_row, row.shift, self._shift1)),
+            ]
         scale = FirstScale()
         m.submodules[f"first_scale_{self._lane}"] = Shared(scale, "celosia_first_scale")
         m.d.comb += [
-            scale.enable.eq(Cat(stages.valid[OPERANDS:SCALED])),
-            scale.accumulator.eq(accumulator),
-            scale.addend.eq(Mux(row.by_row, row.addend, self._bias)),
-            scale.negate.eq(row.negate),
-            scale.multiplier.eq(Mux(row.by_row, row.multiplier, self._multiplier1)),
-            scale.shift.eq(Mux(row.by_row, row.shift, self._shift1)),
+            scale.enable.eq(Cat(stages.valid[OPERANDS + 1:SCALED])),
+            scale.accumulator.eq(operand),
+            scale.addend.eq(addend),
+            scale.negate.eq(negate),
+            scale.multiplier.eq(multiplier),
+            scale.shift.eq(shift),
         ]
         return scale.result
 
