@@ -75,6 +75,8 @@ def test_generate_replaces_no_page_of_somebody_else(tmp_path):
     (["run", "--text", "a", "--model", "nowhere"], "", "error: "),
     (["run", "--text", "a", "--transport", "usb"], "",
      "error: a transport must be serial:PORT[@BAUD] or pynq:OVERLAY.bit, not 'usb'"),
+    (["run", "--text", "a", "--transport", "serial:/dev/nowhere", "--profile-guided"], "",
+     "error: --profile-guided needs the simulation, not --transport serial:/dev/nowhere"),
     (["run", "--text", "a", "--transport", "serial:/dev/nowhere"], "",
      "error: the serial port '/dev/nowhere' can't be opened: "),
     (["build", "--board", "arty", "-o", "out"], "", "error: board must be one of ulx3s, not 'arty'"),

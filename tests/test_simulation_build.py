@@ -127,6 +127,40 @@ def test_make_receives_the_variables(tools, tmp_path):
     assert "two words|-std=gnu++20\n" in done.stdout
 
 
+@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+def test_a_model_is_compiled_again_for_what_it_did(own_cache, tmp_path, compiler):
+    for tool in {"g++": ["g++"], "clang++": ["clang++", "llvm-profdata"]}[compiler]:
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    seen = tmp_path / "seen"
+    train = [sys.executable, "-c", f"""if True:
+        import sys
+        from pathlib import Path
+        import numpy as np
+        from celosia.sim.model import Simulation
+        with Simulation(Path(sys.argv[1]), np.zeros(4096, np.uint8)) as simulation:
+            simulation.reset()
+            simulation.clock.tick(1000)
+        with open({str(seen)!r}, "a") as file:
+            file.write("trained\\n")"""]
+    stages = []
+    plain = compile_model(VERILOG, compiler=compiler)
+    trained = compile_model(VERILOG, compiler=compiler, train=train, on_stage=stages.append)
+    assert stages == ["translating Verilog to C++", "compiling C++ that counts what it does",
+                      "counting what the simulation does", "compiling C++ for what it does"]
+    assert compile_model(VERILOG, compiler=compiler, train=train) == trained != plain
+    assert seen.read_text() == "trained\n"
+    assert {path.name for path in trained.parent.iterdir()} == {"libmodel.so", "manifest.json"}
+    content = trained.read_bytes()
+    assert content != plain.read_bytes()  # the counts have changed something
+    assert not re.search(rb"__llvm_profile|__gcov", content)  # and it does not count any more
+
+
+def test_training_that_fails_is_said(own_cache):
+    with pytest.raises(ToolError, match=r"can't run the simulation:\nno such layer"):
+        compile_model(VERILOG, train=[sys.executable, "-c", "raise SystemExit('no such layer')"])
+
+
 def test_a_model_is_compiled_once_and_found_in_a_second(own_cache):
     stages = []
     first = compile_model(VERILOG, on_stage=stages.append)
