@@ -7,15 +7,16 @@ stage      what is visible
 =========  ====================================================================================
 4          residual operand
 5          accumulators, row entry, first parameters
-11         result of the first scale
-16         GELU, softmax numerator
-17         operand of the second scale
-22         result of the second scale
-24         the result, written to the accumulators, or from a register to the scratchpad
-25 + L     sums and maxima over the lanes (L = log2 lanes)
-26 + L     the one of them that counts
-27 + L     row totals
-44 + L     row table entry, written
+6          what the first scale takes of them
+12         result of the first scale
+17         GELU, softmax numerator
+18         operand of the second scale
+23         result of the second scale
+25         the result, written from a register to the accumulators or to the scratchpad
+26 + L     sums and maxima over the lanes (L = log2 lanes)
+27 + L     the one of them that counts
+29 + L     row totals
+51 + L     row table entry, written
 =========  ====================================================================================
 
 The pipeline never stalls: a beat is issued when everything it needs has been granted.
