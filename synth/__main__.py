@@ -85,8 +85,8 @@ def _run(arguments: argparse.Namespace) -> int:
     _out.print(_hierarchy(resources))
     if part:
         routed = place_and_route(part, folder, mhz=arguments.frequency, seed=arguments.seed)
-        entry |= {**routed.used, "mhz": round(routed.mhz, 2), "aimed_at_mhz": arguments.frequency, "seed": arguments.seed,
-                  "available": routed.available, "critical_path": list(routed.critical)}
+        entry |= {**routed.used, "mhz": round(routed.mhz, 2), "available": routed.available, "seed": arguments.seed,
+                  "aimed_at_mhz": arguments.frequency, "critical_path": list(routed.critical)}
     _out.print(table([entry]))
     failures = []
     if arguments.results:
