@@ -16,8 +16,9 @@ __all__ = ["TRACE_WINDOW", "Span", "Timeline", "trace"]
 #: Cycles over which a trace averages the use of the buses and the array.
 TRACE_WINDOW = 1024
 
-#: What is seen one cycle after the cycle that it is about.
-_LATER = ("array_active", *LOSSES)
+#: What is seen some cycles after the cycle that it is about.
+_LATER = {"array_active": 2, **dict.fromkeys(LOSSES, 2), **{
+    f"{engine.name.lower()}_{state}": 1 for engine in Engine for state in ("busy", "wait")}}
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Timeline:
 
     def _bits(self, name: str) -> NDArray[np.bool_]:
         bits: NDArray[np.bool_] = (self._observed >> list(OBSERVED).index(name) & 1).astype(bool)
-        return np.roll(bits, -1) if name in _LATER else bits
+        return np.roll(bits, -_LATER.get(name, 0))
 
     def _cycles(self, name: str) -> NDArray[np.int64]:
         return np.flatnonzero(self._bits(name)) - self._first

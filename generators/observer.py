@@ -18,7 +18,8 @@ _SEQUENCER = "accelerator.control_plane.sequencer"
 OBSERVED: dict[str, str] = {
     **{name: f"accelerator.control_plane.counters.events__{name}" for name, _doc in COUNTERS},
     **{f"{engine.name.lower()}_{event}": f"{_SEQUENCER}.{engine.name.lower()}.{signal}"
-       for engine in Engine for event, signal in (("accepts", "semaphores__grant"), ("finishes", "engine__finished"))},
+       for engine in Engine for event, signal in (
+           ("accepts", "under_way.input__valid"), ("finishes", "engine__finished"))},
 }
 assert len(OBSERVED) <= 32
 
