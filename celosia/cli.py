@@ -190,9 +190,8 @@ def run(
     json_file: JsonOption = None,
 ) -> None:
     """Run texts through a model on the simulated RTL or a board, and compare with golden and with the float model."""
-    if trace_file is not None and transport != "sim":
-        raise InputError(f"--trace needs the simulation, not --transport {transport}")
-    for name, wanted in (("--rolled-array", rolled_array), ("--profile-guided", profile_guided)):
+    for name, wanted in (("--trace", trace_file is not None), ("--rolled-array", rolled_array),
+                         ("--profile-guided", profile_guided)):
         if wanted and transport != "sim":
             raise InputError(f"{name} needs the simulation, not --transport {transport}")
     if trace_file is not None:

@@ -9,6 +9,7 @@ from .axi import AXI4LiteSignature, Response
 from .bursts import ADDRESS_BITS, WindowSignature
 from .config import AcceleratorConfig
 from .counters import CounterSignature
+from .one_hot import merged, selected
 from .registers import ACCELERATOR_ID, COUNTERS, REGISTERS, VERSION, Access, ErrorCause, Register, register
 
 __all__ = ["CONTROL_ADDRESS_BITS", "Control", "StatusSignature", "constant_registers"]
@@ -208,21 +209,15 @@ class Control(wiring.Component):
             *(wanted.eq(offset == reg.offset // 4) for wanted, reg in zip(is_wanted, REGISTERS, strict=True)),
             known.eq(Cat(is_wanted).any()),
         ]
-        chosen = [Mux(wanted, values[reg.name], 0) for wanted, reg in zip(is_wanted, REGISTERS, strict=True)]
+        ordered = [values[reg.name] for reg in REGISTERS]
         with m.If(choosing):
-            m.d.sync += [word.eq(_any_of(chosen[4 * i:4 * i + 4])) for i, word in enumerate(found)]
+            m.d.sync += [word.eq(selected(is_wanted[4 * i:4 * i + 4], ordered[4 * i:4 * i + 4]))
+                         for i, word in enumerate(found)]
         with m.If(merging):
             m.d.sync += [
                 bus.rvalid.eq(1),
-                bus.rdata.eq(_any_of(found)),
+                bus.rdata.eq(merged(found)),
                 bus.rresp.eq(Mux(known, Response.OKAY, Response.SLVERR)),
             ]
         with m.Elif(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
-
-
-def _any_of(words):
-    total = 0
-    for word in words:
-        total |= word
-    return total

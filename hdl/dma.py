@@ -38,11 +38,13 @@ TRANSFERS = 8
 
 class _Transfers:
     """What both engines do with an instruction: hand it to the burst generator and to the word walker, and
-    count those under way."""
+    count those under way. ``words`` is what the walker finds, from a register."""
 
     def __init__(self, m: Module, config: AcceleratorConfig, engine):
+        m.submodules.places = places = Skid(WordLayout(config))
+        self.words = places.output
         m.submodules.bursts = bursts = BurstGenerator(config)
-        m.submodules.walker = self.walker = WordWalker(config)
+        m.submodules.walker = walker = WordWalker(config)
         m.submodules.areas = areas = Queue(AREA, TRANSFERS)
         under_way = Signal(range(TRANSFERS + 1))
         room = Signal(init=1)  # fewer than TRANSFERS are under way
@@ -59,7 +61,7 @@ class _Transfers:
             *(areas.input.p[name].eq(instruction.p[name]) for name in dict(AREA)),
             engine.outside.eq(bursts.outside & oldest),
         ]
-        connect(m, self.walker.area, areas.output)
+        connect(m, walker.area, areas.output)
         with m.If(accept & ~finish):
             m.d.sync += [under_way.eq(under_way + 1), room.eq(under_way != TRANSFERS - 1), oldest.eq(under_way == 0)]
         with m.Elif(finish & ~accept):
@@ -68,6 +70,7 @@ class _Transfers:
         connect(m, bursts.bursts, requests.input)
         connect(m, flipped(engine.requests), requests.output)
         connect(m, bursts.window, flipped(engine.window))
+        connect(m, walker.words, places.input)
 
 
 class LoadEngine(wiring.Component):
@@ -101,9 +104,7 @@ class LoadEngine(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, port, beat = self._config, self.port, self.data
-        m.submodules.places = places = Skid(WordLayout(config))
-        connect(m, _Transfers(m, config, self).walker.words, places.input)
-        words = places.output
+        words = _Transfers(m, config, self).words
         bits, bus_bits = 8 * config.word_bytes, config.bus_bits
 
         # No path leads from the scratchpad, which may make a word wait, to the bus.
@@ -131,8 +132,7 @@ class LoadEngine(wiring.Component):
             port.address.eq(waiting.p.address),
             port.data.eq(waiting.p.word),
             port.mask.eq(~0),
-            self.bus_error.eq(
-                failed & ~enable & ~waiting.valid & ~self.instructions.finished),
+            self.bus_error.eq(failed & ~enable & ~waiting.valid & ~self.instructions.finished),
         ]
         m.d.sync += self.instructions.finished.eq(waiting.valid & port.ready & waiting.p.last)
         with m.If(free):
@@ -201,9 +201,7 @@ class StoreEngine(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, port = self._config, self.port
-        m.submodules.places = places = Skid(WordLayout(config))
-        connect(m, _Transfers(m, config, self).walker.words, places.input)
-        words = places.output
+        words = _Transfers(m, config, self).words
         m.submodules.skid = skid = Skid(WordLayout(config))
         asked = skid.output
         m.submodules.beats_skid = beats_skid = Skid(StrobedBeatLayout(config))

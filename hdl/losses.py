@@ -54,14 +54,14 @@ class Losses(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        progress, blocked, by_load, unfetched, running = (
-            Signal.like(member, name=f"{name}_before") for name, member in (
-                ("progress", self.progress), ("blocked", self.blocked), ("by_load", self.by_load),
-                ("unfetched", self.unfetched), ("running", self.running)))
-        m.d.sync += [
-            progress.eq(self.progress), blocked.eq(self.blocked), by_load.eq(self.by_load),
-            unfetched.eq(self.unfetched), running.eq(self.running),
-        ]
+
+        def before(name):
+            register = Signal.like(getattr(self, name), name=f"{name}_before")
+            m.d.sync += register.eq(getattr(self, name))
+            return register
+
+        progress, blocked, by_load, unfetched, running = map(
+            before, ("progress", "blocked", "by_load", "unfetched", "running"))
         idle = ~progress.busy
         holds = {
             "array_active": progress.row,

@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .isa import SEMAPHORE_BITS, SEMAPHORES, Engine
+from .one_hot import merged
 
 __all__ = ["OVERFLOW_LATENCY", "SemaphoreSignature", "Semaphores"]
 
@@ -98,7 +99,7 @@ class Semaphores(wiring.Component):
 
         # Counting takes three stages: who gives and who takes, the change that this makes, from -1 to the number of
         # engines, and the sum. Whether a semaphore may be zero is known at once.
-        m.d.comb += taken.eq(_any_of(
+        m.d.comb += taken.eq(merged(
             port.wanted & was_granted.replicate(SEMAPHORES) for port, was_granted in zip(ports, granted, strict=True)))
         for i, count in enumerate(counts):
             given = Cat(port.given[i] for port in ports)
@@ -127,10 +128,3 @@ def _change(index):
     bits = range(width.bit_length() + 1)
     tables = [sum((change >> bit & 1) << i for i, change in enumerate(changes)) for bit in bits]
     return Cat(Const(table, 1 << width).bit_select(index, 1) for table in tables).as_signed()
-
-
-def _any_of(masks):
-    total = 0
-    for mask in masks:
-        total |= mask
-    return total

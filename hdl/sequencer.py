@@ -13,6 +13,7 @@ from .fetch import Fetch
 from .interfaces import CommandSignature
 from .isa import Engine
 from .issue import IssueUnit
+from .one_hot import selected
 from .read_channel import BeatLayout
 from .registers import ErrorCause
 from .resets import reset_by
@@ -205,8 +206,8 @@ class Sequencer(wiring.Component):
             with m.If(failing):
                 m.d.sync += [
                     running.eq(0), status.error.eq(1),
-                    status.cause.eq(_chosen(first, [cause.value for cause, _condition, _owner in faults])),
-                    status.error_address.eq(_chosen(
+                    status.cause.eq(selected(first, [cause.value for cause, _condition, _owner in faults])),
+                    status.error_address.eq(selected(
                         [Cat(bit for bit, (_cause, _condition, owner) in zip(first, faults, strict=True)
                              if owner == whose).any() for whose in owners], addresses)),
                 ]
@@ -222,11 +223,3 @@ class Sequencer(wiring.Component):
                 status.error_address.eq(0),
             ]
         return m
-
-
-def _chosen(one_hot, values):
-    """The value whose bit in ``one_hot`` is set."""
-    result = 0
-    for bit, value in zip(one_hot, values, strict=True):
-        result |= Mux(bit, value, 0)
-    return result

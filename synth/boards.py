@@ -18,8 +18,9 @@ from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.serial_line import DEFAULT_BAUD, MIN_DIVISOR
 from celosia.hdl.system import System
 
-from .families import PARTS
+from .families import FAMILIES, PARTS
 from .floorplan import floorplan, placement_commands
+from .routing import ROUTING
 from .tools import SynthesisError, find_tool
 
 __all__ = ["BOARDS", "BoardBuild", "BoardError", "BoardOptions", "Pll", "Ulx3s", "build_board"]
@@ -34,9 +35,6 @@ _TOOLS = {"YOSYS": "yosys", "NEXTPNR_ECP5": "nextpnr-ecp5", "ECPPACK": "ecppack"
 #: Amaranth calls element 2 of an array ``sums[2]``, as Yosys calls bit 2 of a signal, and ABC then takes one for the
 #: other: hidden names are made new. (In the Verilog, ``generators/tidy.py`` sees to it.)
 _HIDE_ALIASES = "rename -hide */w:*[[]*"
-#: As in ``families.py`` and ``routing.py``: with the defaults of the tools the router does not come to an end.
-_SYNTHESIS = ("-nowidelut",)
-_ROUTING = ("--placer", "static", "--router", "router2")
 #: Longer than any pause that a host makes inside a frame while its USB is busy.
 _IDLE_SECONDS = 0.02
 
@@ -253,8 +251,8 @@ def build_board(
         Ulx3s(config, options), _NAME,
         script_after_read=_HIDE_ALIASES,
         script_after_synth="\n".join(placement_commands(floorplan(config, PARTS[_PART]))),
-        synth_opts=[*_SYNTHESIS],
-        nextpnr_opts=[*_ROUTING, "--timing-allow-fail", "--report", "timing.json", "--seed", str(options.seed)])
+        synth_opts=FAMILIES[PARTS[_PART].family].synthesis.split()[1:],
+        nextpnr_opts=[*ROUTING, "--timing-allow-fail", "--report", "timing.json", "--seed", str(options.seed)])
     plan.extract(folder)
     tell("synthesising, placing and routing (many minutes)")
     log = folder / "build.log"

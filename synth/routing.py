@@ -9,8 +9,11 @@ from .families import Part
 from .pins import PINS_TOP
 from .tools import SynthesisError, run_tool
 
-__all__ = ["Routed", "place_and_route"]
+__all__ = ["ROUTING", "Routed", "place_and_route"]
 
+#: With the default placer, which packs cells closely, the router does not come to an end. It takes the shortest wires
+#: at first; those that are too slow for the clock that is aimed at are routed again, for some hundred rounds at most.
+ROUTING = ("--placer", "static", "--router", "router2", "--tmg-ripup")
 #: What nextpnr calls the four resources.
 _CELLS = {"luts": "TRELLIS_COMB", "flip_flops": "TRELLIS_FF", "multipliers": "MULT18X18D", "block_rams": "DP16KD"}
 
@@ -51,13 +54,11 @@ def place_and_route(part: Part, folder: Path, *, mhz: float, seed: int = 1) -> R
         When nextpnr is not installed, or the design does not fit or route.
     """
     (folder / "pins.lpf").write_text(f'FREQUENCY PORT "clk" {mhz:.3f} MHZ;\n')
-    # The pins lie where nextpnr likes: inside a chip they would be none. With the default placer, which packs cells
-    # closely, the router does not come to an end. It takes the shortest wires at first; those that are too slow for the
-    # clock that is aimed at are routed again, for some hundred rounds at most.
+    # The pins lie where nextpnr likes: inside a chip they would be none.
     log = run_tool("nextpnr-ecp5", [
         part.device, "--speed", "6", "--package", part.package, "--json", "netlist.json", "--top", PINS_TOP,
         "--lpf", "pins.lpf", "--lpf-allow-unconstrained", "--timing-allow-fail", "--seed", str(seed),
-        "--placer", "static", "--router", "router2", "--tmg-ripup", "--report", "report.json"], folder)
+        *ROUTING, "--report", "report.json"], folder)
     report = json.loads((folder / "report.json").read_text())
     if len(report["fmax"]) != 1:
         raise SynthesisError(f"the design must have one clock, not {len(report['fmax'])}")
