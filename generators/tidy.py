@@ -13,6 +13,9 @@ _REGISTER = re.compile(rf"^  always @\((posedge \S+)\)\n    ({_NAME}) <= ({_NAME
 _NEXT_STATE = re.compile(
     r"^  always @\* begin\n    if \(\\\$auto\S+ \) begin end\n"
     rf"    ({_NAME}) = ({_NAME});\n((?:     *\S.*\n)+)  end\n", re.MULTILINE)
+# The right side of an assignment: a word after copies of one of its bits.
+_EXTENDED = re.compile(rf"(?<== )\{{ (({_NAME})\[(\d+)\])(?:, \1)*, \2 ?\}}(?=;$)", re.MULTILINE)
+_WORD = re.compile(rf"^  (?:wire|reg) \[(\d+):0\] ({_NAME})(?: = \S+)?;$", re.MULTILINE)
 
 
 def tidy(text: str) -> str:
@@ -22,6 +25,8 @@ def tidy(text: str) -> str:
     * A variable that only holds what a register will become, ``next = register; if (e) next = value;`` and
       ``register <= next``, is replaced by ``if (e) register <= value``: the register's own block says when it
       changes, and a simulator skips it when it does not.
+    * A word after copies of its sign becomes ``$signed(word)``, which the assignment extends as well: read once, the
+      word is something a simulator need only evaluate where it is assigned.
     * Element 2 of an array, which Amaranth calls ``\\sums[2]``, becomes ``sums_2``: bit 2 of ``sums`` has the first
       name too inside of Yosys, and ABC takes one for the other.
     """
@@ -45,6 +50,16 @@ def _without_brackets(text: str) -> str:
 
 
 def _tidy_module(module: str) -> str:
+    return _with_signs(_with_enables(module))
+
+
+def _with_signs(module: str) -> str:
+    signs = {name: int(sign) for sign, name in _WORD.findall(module)}
+    return _EXTENDED.sub(
+        lambda match: f"$signed({match[2]})" if signs.get(match[2]) == int(match[3]) else match[0], module)
+
+
+def _with_enables(module: str) -> str:
     registers = {next_state: (register, edge) for edge, register, next_state in _REGISTER.findall(module)}
     uses = dict.fromkeys(registers, 0)
     for name in re.findall(_NAME, module):

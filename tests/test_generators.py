@@ -91,6 +91,31 @@ endmodule
     assert "$1" not in alone
 
 
+def test_tidy_extends_a_sign_only_where_it_is_one():
+    text = """module top(a, b, c, q, r, s);
+  input [3:0] a;
+  wire [3:0] a;
+  wire [3:0] \\$1 ;
+  output [7:0] q;
+  reg [7:0] q = 8'h00;
+  assign \\$1  = a + 1'h1;
+  assign r = { \\$1 [3], \\$1 [3], \\$1  };
+  assign s = { a[2], a[2], a };
+  assign t = { \\$1 [3], a };
+  always @(posedge clk) begin
+    if (e) begin
+      q <= { a[3], a[3], a[3], a[3], a };
+    end
+  end
+endmodule
+"""
+    changed = tidy(text)
+    assert "  assign r = $signed(\\$1 );\n" in changed
+    assert "      q <= $signed(a);\n" in changed
+    assert "  assign s = { a[2], a[2], a };\n" in changed
+    assert "  assign t = { \\$1 [3], a };\n" in changed
+
+
 def test_no_element_of_an_array_is_called_as_a_bit(verilog):
     assert not re.search(r"\\\S*\[", verilog)
     assert "$signal" not in verilog  # Amaranth's name for one that nobody named
