@@ -10,9 +10,11 @@ __all__ = ["RolledArray", "array_for"]
 
 _NAME = "celosia_rolled_array"
 
-# Every register of the PEs is an array, from the last PE of the last row to the first of the first: what moves right or
-# down then comes from further up in the array, and a C++ compiler makes vector instructions of the loops. What a loop
-# reads is what was there before the clock edge.
+# Row r of the array sees everything r cycles after row 0. Here no row is delayed: every row does in a cycle what row 0
+# does, and the sums wait for as long as they take through the rows. Columns are delayed as they are in the array.
+# What moves right comes from further up in its SystemVerilog array, which has the last column of row 0 first and the
+# first of the last row last: a C++ compiler makes vector instructions of such loops. A loop reads what was there before
+# the clock edge.
 _MODULE = f"""\
 // For simulation only: equal to the array of PEs in every cycle.
 module {_NAME} #(
@@ -30,75 +32,75 @@ module {_NAME} #(
   output reg [SUM_BITS*COLS-1:0] sums
 );
   localparam int unsigned PES = ROWS * COLS;
-  localparam int unsigned DELAYS = 4 * COLS;
+  localparam int unsigned GROUPS = COLS / SHARE;
+  localparam int unsigned DELAYS = 2 ** $clog2(ROWS + GROUPS + LATENCY);
 
-  // What came in during the last ROWS cycles, and what goes out in the next ones.
+  // Twice as long as they need be, for loops without an exception at the end.
+  shortint unsigned held [0:2*PES-1], following [0:2*PES-1];
+  shortint unsigned active [0:PES-1];
+  reg [GROUPS-1:0] swaps = 0;
+  shortint unsigned moves [0:COLS-1];  // all ones where a column takes another weight
+  int unsigned total [0:COLS-1];
   reg [31:0] now = 0;
-  shortint unsigned recent_activations [0:ROWS*ROWS-1];
-  shortint unsigned recent_weights [0:ROWS*ROWS-1];
-  shortint unsigned recent_swaps [0:ROWS-1];
-  int unsigned coming [0:DELAYS*COLS-1];
-
-  shortint unsigned held [0:PES-1], following [0:PES-1], active [0:PES-1], product [0:PES-1];
-  shortint unsigned swapping [0:PES-1], shifting [0:PES-1];  // all ones where it is so
-  int unsigned total [0:PES-1];
+  int unsigned coming [0:DELAYS*COLS-1];  // what goes out in the next cycles
 
   reg [SUM_BITS*COLS-1:0] outputs;
   always @(posedge clk) begin
     /* verilator unroll_disable */
-    for (int unsigned pe = 0; pe < PES - COLS; pe = pe + 1)
-      total[pe] = total[pe+COLS] + 32'($signed(product[pe]));
-    /* verilator unroll_disable */
-    for (int unsigned pe = PES - COLS; pe < PES; pe = pe + 1)
-      total[pe] = 32'($signed(product[pe]));
-    /* verilator unroll_disable */
-    for (int unsigned pe = 0; pe < PES; pe = pe + 1)
-      product[pe] = held[pe] * active[pe];
-
-    // Activations and swaps move right; those of row r have come in r cycles ago.
-    /* verilator unroll_disable */
-    for (int unsigned pe = 0; pe < PES - SHARE; pe = pe + 1)
-      held[pe] = held[pe+SHARE];
-    /* verilator unroll_disable */
-    for (int unsigned pe = 0; pe < PES - SHARE; pe = pe + 1)
-      swapping[pe] = swapping[pe+SHARE];
+    for (int unsigned i = 0; i < COLS; i = i + 1)
+      total[i] = 0;
     /* verilator unroll_full */
     for (int unsigned row = 0; row < ROWS; row = row + 1) begin
-      recent_activations[ROWS*row+now%ROWS] = 16'($signed(activations[9*row +: 9]));
-      recent_weights[ROWS*row+now%ROWS] = 16'($signed(weights[8*row +: 8]));
+      /* verilator unroll_disable */
+      for (int unsigned i = 0; i < COLS; i = i + 1)
+        total[i] = total[i] + 32'($signed(held[COLS*row+i] * active[COLS*row+i]));
     end
-    recent_swaps[now%ROWS] = -16'(swap);
+
+    // Activations and swaps move right.
+    /* verilator unroll_disable */
+    for (int unsigned pe = 0; pe < PES; pe = pe + 1)
+      held[pe] = held[pe+SHARE];
     /* verilator unroll_full */
     for (int unsigned row = 0; row < ROWS; row = row + 1) begin
       /* verilator unroll_full */
-      for (int unsigned first = PES - COLS * row - SHARE; first < PES - COLS * row; first = first + 1) begin
-        held[first] = recent_activations[ROWS*row+(now-row)%ROWS];
-        swapping[first] = recent_swaps[(now-row)%ROWS];
+      for (int unsigned column = 0; column < SHARE; column = column + 1)
+        held[COLS*(row+1)-1-column] = 16'($signed(activations[9*row +: 9]));
+    end
+    swaps = {{swaps[GROUPS-2:0], swap}};
+    if (swaps != 0) begin
+      /* verilator unroll_full */
+      for (int unsigned column = 0; column < COLS; column = column + 1)
+        moves[COLS-1-column] = -16'(swaps[column/SHARE]);
+      /* verilator unroll_full */
+      for (int unsigned row = 0; row < ROWS; row = row + 1) begin
+        /* verilator unroll_disable */
+        for (int unsigned i = 0; i < COLS; i = i + 1)
+          active[COLS*row+i] = (following[COLS*row+i] & moves[i]) | (active[COLS*row+i] & ~moves[i]);
       end
     end
-    /* verilator unroll_disable */
-    for (int unsigned pe = 0; pe < PES; pe = pe + 1)
-      active[pe] = (following[pe] & swapping[pe]) | (active[pe] & ~swapping[pe]);
 
-    // Which columns shift moves down.
-    /* verilator unroll_disable */
-    for (int unsigned pe = 0; pe < PES - COLS; pe = pe + 1)
-      shifting[pe] = shifting[pe+COLS];
-    /* verilator unroll_full */
-    for (int unsigned column = 0; column < COLS; column = column + 1)
-      shifting[PES-1-column] = -16'(shift[column]);
-    /* verilator unroll_disable */
-    for (int unsigned pe = 0; pe < PES - 1; pe = pe + 1)
-      following[pe] = (following[pe+1] & shifting[pe]) | (following[pe] & ~shifting[pe]);
-    /* verilator unroll_full */
-    for (int unsigned row = 0; row < ROWS; row = row + 1)
-      if (shifting[PES-COLS*row-1] != 0)
-        following[PES-COLS*row-1] = recent_weights[ROWS*row+(now-row)%ROWS];
+    // So do the next weights, where their column shifts; column 0 takes those that come in.
+    if (shift != 0) begin
+      /* verilator unroll_full */
+      for (int unsigned column = 0; column < COLS; column = column + 1)
+        moves[COLS-1-column] = -16'(shift[column]);
+      /* verilator unroll_full */
+      for (int unsigned row = 0; row < ROWS; row = row + 1) begin
+        /* verilator unroll_disable */
+        for (int unsigned i = 0; i < COLS; i = i + 1)
+          following[COLS*row+i] = (following[COLS*row+i+1] & moves[i]) | (following[COLS*row+i] & ~moves[i]);
+      end
+      if (shift[0]) begin
+        /* verilator unroll_full */
+        for (int unsigned row = 0; row < ROWS; row = row + 1)
+          following[COLS*(row+1)-1] = 16'($signed(weights[8*row +: 8]));
+      end
+    end
 
     // Sums of the first columns wait for the last ones.
     /* verilator unroll_full */
     for (int unsigned column = 0; column < COLS; column = column + 1)
-      coming[(now+(COLS-1-column)/SHARE+LATENCY-2)%DELAYS*COLS+column] = total[COLS-1-column];
+      coming[(now+ROWS+GROUPS-1-column/SHARE+LATENCY-2)%DELAYS*COLS+column] = total[COLS-1-column];
     /* verilator unroll_full */
     for (int unsigned column = 0; column < COLS; column = column + 1)
       outputs[SUM_BITS*column +: SUM_BITS] = SUM_BITS'(coming[now%DELAYS*COLS+column]);
