@@ -205,14 +205,14 @@ class Control(wiring.Component):
         ]
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += offset.eq(bus.araddr[2:])
-        m.d.sync += [
-            *(wanted.eq(offset == reg.offset // 4) for wanted, reg in zip(is_wanted, REGISTERS, strict=True)),
-            known.eq(Cat(is_wanted).any()),
-        ]
+        with m.If(decoding):
+            m.d.sync += [
+                wanted.eq(offset == reg.offset // 4) for wanted, reg in zip(is_wanted, REGISTERS, strict=True)]
         ordered = [values[reg.name] for reg in REGISTERS]
         with m.If(choosing):
-            m.d.sync += [word.eq(selected(is_wanted[4 * i:4 * i + 4], ordered[4 * i:4 * i + 4]))
-                         for i, word in enumerate(found)]
+            m.d.sync += [known.eq(Cat(is_wanted).any()), *(
+                word.eq(selected(is_wanted[4 * i:4 * i + 4], ordered[4 * i:4 * i + 4]))
+                for i, word in enumerate(found))]
         with m.If(merging):
             m.d.sync += [
                 bus.rvalid.eq(1),

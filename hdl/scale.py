@@ -16,8 +16,12 @@ def saturated(value, bits: int):
     """``saturate(value, bits)`` of ``docs/numerics.md`` for a signed value of more than ``bits`` bits."""
     sign = value[-1]
     fits = (value[bits - 1:-1] == sign.replicate(len(value) - bits))
-    limit = Cat((~sign).replicate(bits - 1), sign)
-    return Mux(fits, value[:bits], limit).as_signed()
+    return Mux(fits, value[:bits], _limit(sign, bits)).as_signed()
+
+
+def _limit(sign, bits: int):
+    """The number of ``bits`` bits that is farthest from 0 on the side of ``sign``."""
+    return Mux(sign, C(1 << bits - 1, bits), C((1 << bits - 1) - 1, bits))
 
 
 class CoarseShift:
@@ -48,7 +52,7 @@ class CoarseShift:
         # A bit that is no copy of the sign matters if it is not shifted below bit 18: found beside the shift.
         above = self._KEPT - 18
         matters = (self._value[18:] ^ sign.replicate(above)) & (C(-1, above) << bits)[:above]
-        return Mux(self._beyond | matters.any(), Cat((~sign).replicate(18), sign), fine[:19]).as_signed()
+        return Mux(self._beyond | matters.any(), _limit(sign, 19), fine[:19]).as_signed()
 
 
 class FirstScale(wiring.Component):

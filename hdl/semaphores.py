@@ -1,6 +1,6 @@
 """The counting semaphores that order the engines."""
 
-from amaranth import Cat, Const, Module, Signal, signed
+from amaranth import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -97,34 +97,41 @@ class Semaphores(wiring.Component):
                 port.by_load.eq(port.request & (port.wanted & zero & of_load).any()),
             ]
 
-        # Counting takes three stages: who gives and who takes, the change that this makes, from -1 to the number of
-        # engines, and the sum. Whether a semaphore may be zero is known at once.
+        # Counting takes three stages: who gives and who takes, the change that this makes, and the sum. Whether a
+        # semaphore may be zero is known at once. A word has a bit a semaphore.
+        def later(value, name):
+            register = Signal(SEMAPHORES, name=name)
+            m.d.sync += register.eq(value)
+            return register
+
         m.d.comb += taken.eq(merged(
             port.wanted & was_granted.replicate(SEMAPHORES) for port, was_granted in zip(ports, granted, strict=True)))
+        given = Signal(SEMAPHORES)
+        m.d.comb += given.eq(merged(port.given for port in ports))
+        takes = later(taken, "takes")
+        changes = later(later(given, "gives") | takes, "changes")
+        change = [later(bit, f"change_{index}") for index, bit in enumerate(
+            _change([later(port.given, f"gives_{index}") for index, port in enumerate(ports)], takes))]
         for i, count in enumerate(counts):
-            given = Cat(port.given[i] for port in ports)
-            events = Signal(len(ports) + 1, name=f"events_{i}")
-            change = Signal(signed(1 + len(ports).bit_length()), name=f"change_{i}")
-            changing = Signal(name=f"changing_{i}")  # the change is that of a taker
-            m.d.sync += [
-                events.eq(Cat(given, taken[i])), change.eq(_change(events)), changing.eq(events[-1]),
-                count.eq(count + change),
-            ]
-            m.d.comb += self.overflow[i].eq(count[SEMAPHORE_BITS])
-            with m.If(given.any()):
-                m.d.sync += [zero[i].eq(0), of_load[i].eq(self.load.given[i] | self.store.given[i])]
-            with m.Elif(taken[i]):
-                m.d.sync += zero[i].eq(1)
-            with m.Elif((count != 0) & ~events[-1] & ~changing):
-                m.d.sync += zero[i].eq(0)
+            with m.If(changes[i]):
+                m.d.sync += count.eq(count + Cat(bit[i] for bit in change).as_signed())
+        counted = Cat(count.any() for count in counts) & ~takes & ~later(takes, "taking")
+        m.d.comb += self.overflow.eq(Cat(count[SEMAPHORE_BITS] for count in counts))
+        m.d.sync += [
+            zero.eq(~given & (taken | (zero & ~counted))),
+            of_load.eq((of_load & ~given) | self.load.given | self.store.given),
+        ]
         return m
 
 
-def _change(index):
-    """How a counter changes when the upper bit of ``index`` takes and each of the lower ones gives."""
-    width = len(index)
-    taken = 1 << width - 1
-    changes = [(i & taken - 1).bit_count() - bool(i & taken) for i in range(1 << width)]
-    bits = range(width.bit_length() + 1)
-    tables = [sum((change >> bit & 1) << i for i, change in enumerate(changes)) for bit in bits]
-    return Cat(Const(table, 1 << width).bit_select(index, 1) for table in tables).as_signed()
+def _change(gives, takes):
+    """How many of four words give, less one where ``takes`` does: three bits and a sign for each bit of the words."""
+    first, second, third, fourth = gives
+    odd = [first ^ second, third ^ fourth]
+    both = [first & second, third & fourth]
+    bits = [odd[0] ^ odd[1], both[0] ^ both[1] ^ (odd[0] & odd[1]), both[0] & both[1]]
+    borrow, less = takes, []
+    for bit in bits:
+        less.append(bit ^ borrow)
+        borrow = ~bit & borrow
+    return [*less, borrow]

@@ -1,6 +1,6 @@
 """The stages of the vector pipeline: which there are, and what travels through them beside the data."""
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module, Signal, Value
 
 from .accumulators import ACCUMULATOR_READ_LATENCY
 from .curves import CURVE_LATENCY
@@ -22,7 +22,7 @@ _CODE_BITS = 4
 
 
 class Stages:
-    """What every stage knows of the beat in it. A list is indexed by the stage; stage 0 is the issue.
+    """What every stage knows of the beat in it: a bit for each stage, of which stage 0 is the issue.
 
     Attributes
     ----------
@@ -38,50 +38,52 @@ class Stages:
         self.totals = RESULT + 2 + tree_latency(config)
         self.entry = self.totals + 2 + ROW_UNIT_LATENCY
 
-        def travel(value, stages, name, reset_less=False):
-            register = Signal(stages, name=name, reset_less=reset_less)
-            m.d.sync += register.eq(Cat(value, register))
-            return [value, *(register[i] for i in range(stages))]
-
-        self.valid = travel(issuer.issue, self.entry, "valid")
-        self.new_group = travel(issuer.issue & issuer.first_of_group, RESULT, "new_group")
-        self.last = travel(issuer.issue & issuer.last, self.entry, "last")
-        self.first_group = travel(issuer.in_first_group, self.totals, "first_group", reset_less=True)
-        self.last_group = travel(issuer.in_last_group, self.totals + 2, "last_group", reset_less=True)
-        self._function = [issuer.function[:_CODE_BITS]]
-        for stage in range(1, self.totals + 3):
-            code = Signal(_CODE_BITS, name=f"function_{stage}", reset_less=True)
-            m.d.sync += code.eq(self._function[-1])
-            self._function.append(code)
         # A module of its own, since what is asked for amid an If must not end it.
-        self._decoder = m.submodules.decoder = Module()
-        self._decoded: dict[tuple[int, str], Signal] = {}
+        self._m = m.submodules.decoder = Module()
+
+        self._function = issuer.function[:_CODE_BITS]
+        self._decoded: dict[str, tuple[Value, Value]] = {}
+        self.valid = self._travel(issuer.issue, self.entry, "valid")
+        self.new_group = self._travel(issuer.issue & issuer.first_of_group, RESULT, "new_group")
+        self.last = self._travel(issuer.issue & issuer.last, self.entry, "last")
+        self.first_group = self._travel(issuer.in_first_group, self.totals, "first_group", reset_less=True)
+        self.last_group = self._travel(issuer.in_last_group, self.totals + 2, "last_group", reset_less=True)
 
     def is_(self, stage, *functions):
         """The function of the beat in ``stage`` is one of ``functions``."""
-        name = "_or_".join(function.name.lower() for function in functions)
-        return self._registered(stage, f"is_{name}", lambda code: code.matches(*(f.value for f in functions)))
+        return self._among(functions)[0][stage]
 
     def has(self, stage, trait):
         """The function of the beat in ``stage`` has the trait of :class:`~celosia.hdl.functions.Traits`."""
-        return self._registered(stage, f"has_{trait}", lambda code: any_of(code, trait))
+        return self._with(trait)[0][stage]
 
     def runs(self, stage, *functions):
         """A beat is in ``stage``, and its function is one of ``functions``."""
-        name = "_or_".join(function.name.lower() for function in functions)
-        return self._registered(stage, f"runs_{name}", lambda code: code.matches(*(f.value for f in functions)), True)
+        return self._among(functions)[1][stage]
 
     def runs_with(self, stage, trait):
         """A beat is in ``stage``, and its function has the trait of :class:`~celosia.hdl.functions.Traits`."""
-        return self._registered(stage, f"runs_with_{trait}", lambda code: any_of(code, trait), True)
+        return self._with(trait)[1][stage]
 
-    def _registered(self, stage, name, decode, valid=False):
-        """What ``decode`` makes of the function in ``stage``, if a beat must be there; a register, decoded in the stage
-        before, since it enables many others."""
-        if stage == 0:
-            return decode(self._function[0]) & (self.valid[0] if valid else 1)
-        if (stage, name) not in self._decoded:
-            signal = self._decoded[stage, name] = Signal(name=f"{name}_{stage}", reset_less=True)
-            there = self.valid[stage - 1] if valid else 1
-            self._decoder.d.sync += signal.eq(decode(self._function[stage - 1]) & there)
-        return self._decoded[stage, name]
+    def _among(self, functions):
+        name = "_or_".join(function.name.lower() for function in functions)
+        return self._known(f"is_{name}", self._function.matches(*(function.value for function in functions)))
+
+    def _with(self, trait):
+        return self._known(f"has_{trait}", any_of(self._function, trait))
+
+    def _known(self, name, value):
+        """What is known of the function; and whether a beat is there, too: registers, since they enable many others."""
+        if name not in self._decoded:
+            stages = self.totals + 2
+            known = self._travel(value, stages, name, reset_less=True)
+            runs = Signal(stages, name=f"{name}_and_valid", reset_less=True)
+            self._m.d.sync += runs.eq(known & self.valid)
+            self._decoded[name] = known, Cat(known[0] & self.valid[0], runs)
+        return self._decoded[name]
+
+    def _travel(self, value, stages, name, reset_less=False):
+        issued, register = Signal(name=f"{name}_0"), Signal(stages, name=name, reset_less=reset_less)
+        self._m.d.comb += issued.eq(value)
+        self._m.d.sync += register.eq(Cat(issued, register))
+        return Cat(issued, register)
