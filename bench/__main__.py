@@ -9,6 +9,7 @@ from celosia.firmware.model import EncoderModel, find_default_model
 from celosia.firmware.sentences import evaluation_sentences
 from celosia.session import quantise
 
+from .compilation import measure_compilation
 from .fidelity import TARGETS, measure_fidelity
 from .fresh import measure_fresh_clone
 from .generation import measure_generation
@@ -26,7 +27,7 @@ def fidelity(model, encoder) -> list[Result]:
 
 
 PARTS = {"roofline": measure_roofline, "equality": measure_equality, "speed": measure_speed, "fidelity": fidelity,
-         "layer_norm": measure_layer_norm,
+         "layer_norm": measure_layer_norm, "compilation": measure_compilation,
          "generation": lambda model, encoder: measure_generation(),
          "fresh": lambda model, encoder: measure_fresh_clone()}
 
