@@ -1,4 +1,4 @@
-"""The systolic array alone, with new data in every cycle: what the simulator can do at best."""
+"""The generated systolic array alone, with new data in every cycle: the measure of the simulation's speed."""
 
 import time
 

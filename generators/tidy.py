@@ -13,8 +13,10 @@ _REGISTER = re.compile(rf"^  always @\((posedge \S+)\)\n    ({_NAME}) <= ({_NAME
 _NEXT_STATE = re.compile(
     r"^  always @\* begin\n    if \(\\\$auto\S+ \) begin end\n"
     rf"    ({_NAME}) = ({_NAME});\n((?:     *\S.*\n)+)  end\n", re.MULTILINE)
-# The right side of an assignment: a word after copies of one of its bits.
-_EXTENDED = re.compile(rf"(?<== )\{{ (({_NAME})\[(\d+)\])(?:, \1)*, \2 ?\}}(?=;$)", re.MULTILINE)
+# An assignment of a word after copies of one of its bits. On the right side there is nothing else: beside an unsigned
+# operand, $signed would not extend a sign.
+_EXTENDED = re.compile(
+    rf"^( +(?:assign )?{_NAME}(?: ?\[[\d:]+\] ?)? *<?= )\{{ (({_NAME})\[(\d+)\])(?:, \2)*, \3 ?\}}(?=;$)", re.MULTILINE)
 _WORD = re.compile(rf"^  (?:wire|reg) \[(\d+):0\] ({_NAME})(?: = \S+)?;$", re.MULTILINE)
 
 
@@ -56,7 +58,7 @@ def _tidy_module(module: str) -> str:
 def _with_signs(module: str) -> str:
     signs = {name: int(sign) for sign, name in _WORD.findall(module)}
     return _EXTENDED.sub(
-        lambda match: f"$signed({match[2]})" if signs.get(match[2]) == int(match[3]) else match[0], module)
+        lambda match: f"{match[1]}$signed({match[3]})" if signs.get(match[3]) == int(match[4]) else match[0], module)
 
 
 def _with_enables(module: str) -> str:

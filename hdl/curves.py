@@ -75,7 +75,7 @@ class Gelu(wiring.Component):
             m.d.sync += [
                 magnitude.eq((value[:10] ^ sign.replicate(10)) + sign),
                 near[0].eq(~high.any() | (high.all() & value[:10].any())),
-                positive[0].eq(Mux(sign, 0, Mux(value[15:17].any(), C(-1, 15), value[:15]))),
+                positive[0].eq(Mux(sign, 0, Mux(value[15:17].any(), C(2**15 - 1, 15), value[:15]))),
             ]
         with m.If(self.enable[1]):
             m.d.sync += [

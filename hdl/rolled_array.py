@@ -33,9 +33,9 @@ module {_NAME} #(
 );
   localparam int unsigned PES = ROWS * COLS;
   localparam int unsigned GROUPS = COLS / SHARE;
-  localparam int unsigned DELAYS = 2 ** $clog2(ROWS + GROUPS + LATENCY);
+  localparam int unsigned DELAYS = 2 ** $clog2(ROWS + GROUPS + LATENCY);  // a divisor of the range of `now`
 
-  // Twice as long as they need be, for loops without an exception at the end.
+  // Longer than the array of PEs, for loops without an exception at the end.
   shortint unsigned held [0:2*PES-1], following [0:2*PES-1];
   shortint unsigned active [0:PES-1];
   reg [GROUPS-1:0] swaps = 0;
@@ -97,7 +97,7 @@ module {_NAME} #(
       end
     end
 
-    // Sums of the first columns wait for the last ones.
+    // Sums wait for as long as they take through the rows, and those of the first columns for the last ones.
     /* verilator unroll_full */
     for (int unsigned column = 0; column < COLS; column = column + 1)
       coming[(now+ROWS+GROUPS-1-column/SHARE+LATENCY-2)%DELAYS*COLS+column] = total[COLS-1-column];

@@ -125,7 +125,8 @@ class Semaphores(wiring.Component):
 
 
 def _change(gives, takes):
-    """How many of four words give, less one where ``takes`` does: three bits and a sign for each bit of the words."""
+    """How many of four words give, less one where ``takes`` does, for each bit of the words: three words with the bits
+    of the number, and one with its sign."""
     first, second, third, fourth = gives
     odd = [first ^ second, third ^ fourth]
     both = [first & second, third & fourth]

@@ -1,5 +1,8 @@
 """The stages of the vector pipeline: which there are, and what travels through them beside the data."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from amaranth import Cat, Module, Signal, Value
 
 from .accumulators import ACCUMULATOR_READ_LATENCY
@@ -19,6 +22,13 @@ RESCALED = SECOND + SECOND_SCALE_LATENCY
 RESULT = RESCALED + 2
 
 _CODE_BITS = 4
+
+
+class _Known(NamedTuple):
+    """What is known of the function, a bit for each stage; and the same where a beat is in the stage."""
+
+    always: Value
+    valid: Value
 
 
 class Stages:
@@ -42,7 +52,7 @@ class Stages:
         self._m = m.submodules.decoder = Module()
 
         self._function = issuer.function[:_CODE_BITS]
-        self._decoded: dict[str, tuple[Value, Value]] = {}
+        self._decoded: dict[str, _Known] = {}
         self.valid = self._travel(issuer.issue, self.entry, "valid")
         self.new_group = self._travel(issuer.issue & issuer.first_of_group, RESULT, "new_group")
         self.last = self._travel(issuer.issue & issuer.last, self.entry, "last")
@@ -51,35 +61,36 @@ class Stages:
 
     def is_(self, stage, *functions):
         """The function of the beat in ``stage`` is one of ``functions``."""
-        return self._among(functions)[0][stage]
+        return self._among(functions).always[stage]
 
     def has(self, stage, trait):
         """The function of the beat in ``stage`` has the trait of :class:`~celosia.hdl.functions.Traits`."""
-        return self._with(trait)[0][stage]
+        return self._with(trait).always[stage]
 
     def runs(self, stage, *functions):
         """A beat is in ``stage``, and its function is one of ``functions``."""
-        return self._among(functions)[1][stage]
+        return self._among(functions).valid[stage]
 
     def runs_with(self, stage, trait):
         """A beat is in ``stage``, and its function has the trait of :class:`~celosia.hdl.functions.Traits`."""
-        return self._with(trait)[1][stage]
+        return self._with(trait).valid[stage]
 
     def _among(self, functions):
         name = "_or_".join(function.name.lower() for function in functions)
-        return self._known(f"is_{name}", self._function.matches(*(function.value for function in functions)))
+        return self._known(f"is_{name}", lambda code: code.matches(*(function.value for function in functions)))
 
     def _with(self, trait):
-        return self._known(f"has_{trait}", any_of(self._function, trait))
+        return self._known(f"has_{trait}", lambda code: any_of(code, trait))
 
-    def _known(self, name, value):
-        """What is known of the function; and whether a beat is there, too: registers, since they enable many others."""
+    def _known(self, name: str, decode: Callable[[Value], Value]) -> _Known:
+        """What ``decode`` makes of the function at the issue, in every stage. Both words are registers, since they
+        enable many others."""
         if name not in self._decoded:
             stages = self.totals + 2
-            known = self._travel(value, stages, name, reset_less=True)
-            runs = Signal(stages, name=f"{name}_and_valid", reset_less=True)
-            self._m.d.sync += runs.eq(known & self.valid)
-            self._decoded[name] = known, Cat(known[0] & self.valid[0], runs)
+            known = self._travel(decode(self._function), stages, name, reset_less=True)
+            valid = Signal(stages, name=f"{name}_and_valid", reset_less=True)
+            self._m.d.sync += valid.eq(known & self.valid)
+            self._decoded[name] = _Known(known, Cat(known[0] & self.valid[0], valid))
         return self._decoded[name]
 
     def _travel(self, value, stages, name, reset_less=False):

@@ -102,6 +102,8 @@ def test_tidy_extends_a_sign_only_where_it_is_one():
   assign r = { \\$1 [3], \\$1 [3], \\$1  };
   assign s = { a[2], a[2], a };
   assign t = { \\$1 [3], a };
+  assign u = b >= { a[3], a };
+  assign v = b <= { a[3], a };
   always @(posedge clk) begin
     if (e) begin
       q <= { a[3], a[3], a[3], a[3], a };
@@ -114,6 +116,8 @@ endmodule
     assert "      q <= $signed(a);\n" in changed
     assert "  assign s = { a[2], a[2], a };\n" in changed
     assert "  assign t = { \\$1 [3], a };\n" in changed
+    assert "  assign u = b >= { a[3], a };\n" in changed  # a comparison without signs
+    assert "  assign v = b <= { a[3], a };\n" in changed
 
 
 def test_no_element_of_an_array_is_called_as_a_bit(verilog):
