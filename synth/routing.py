@@ -12,7 +12,7 @@ from .tools import SynthesisError, run_tool
 __all__ = ["ROUTING", "Routed", "place_and_route"]
 
 #: With the default placer, which packs cells closely, the router does not come to an end. It takes the shortest wires
-#: at first; those that are too slow for the clock that is aimed at are routed again, for a thousand rounds and more.
+#: at first; those that are too slow for the clock that is aimed at are routed again, for many hundred rounds.
 ROUTING = ("--placer", "static", "--router", "router2", "--tmg-ripup")
 #: What nextpnr calls the four resources.
 _CELLS = {"luts": "TRELLIS_COMB", "flip_flops": "TRELLIS_FF", "multipliers": "MULT18X18D", "block_rams": "DP16KD"}
