@@ -41,14 +41,13 @@ synth: $(INSTALLED) ## resources, and timing on ECP5: CONFIG=small PART=LFE5U-85
 	$(BIN)/python -m celosia.synth --config $(CONFIG) --part $(PART) --results bench/synth.json $(ARGS)
 
 docs: $(INSTALLED) ## write docs/registers.md and docs/isa.md anew
-	$(BIN)/python -m celosia.generators.documents docs
+	$(BIN)/python -m celosia.generators.formats.documents docs
 
-lint: $(INSTALLED) ## ruff and mypy
+lint: $(INSTALLED) ## ruff, mypy, and which room imports which
 	$(BIN)/ruff check .
-	@rm -rf build/lint && mkdir -p build/lint/celosia
-	@ln -s $(CURDIR)/celosia/*.py build/lint/celosia/
-	@for part in hdl sim firmware generators synth; do ln -s $(CURDIR)/$$part build/lint/celosia/$$part; done
-	MYPYPATH=build/lint $(BIN)/mypy -p celosia
+	@mkdir -p build
+	@$(BIN)/lint-imports --no-cache > build/imports.log || { cat build/imports.log; exit 1; }
+	$(BIN)/mypy -p celosia
 
 clean: ## remove what was built here; .venv and the user's cache stay
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

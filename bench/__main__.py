@@ -5,8 +5,8 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from celosia.firmware.model import EncoderModel, find_default_model
-from celosia.firmware.sentences import evaluation_sentences
+from celosia.firmware.model.model import EncoderModel, find_default_model
+from celosia.firmware.model.sentences import evaluation_sentences
 from celosia.session import quantise
 
 from .compilation import measure_compilation

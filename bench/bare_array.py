@@ -6,9 +6,9 @@ import numpy as np
 from amaranth import Cat, Module, Signal
 from celosia.generators.verilog import convert
 from celosia.hdl.accelerator import Accelerator
-from celosia.hdl.array import SystolicArray
-from celosia.hdl.axi import flat_ports
+from celosia.hdl.bus.axi import flat_ports
 from celosia.hdl.config import AcceleratorConfig
+from celosia.hdl.matmul.array import SystolicArray
 from celosia.sim.build import compile_model
 from celosia.sim.model import Simulation
 

@@ -2,9 +2,9 @@
 
 import time
 
-from celosia.firmware.compiler import compile_program
-from celosia.firmware.layout import build_image
-from celosia.firmware.model import EncoderModel
+from celosia.firmware.compiler.compiler import compile_program
+from celosia.firmware.machine.layout import build_image
+from celosia.firmware.model.model import EncoderModel
 from celosia.generators.configurations import configuration
 from celosia.sim.golden.parameters import QuantisedEncoder
 

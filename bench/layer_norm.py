@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from celosia.firmware.model import EncoderModel
+from celosia.firmware.model.model import EncoderModel
 from celosia.generators.configurations import configuration
 from celosia.runner import compare
 from celosia.session import simulate

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from celosia.firmware.driver import Accelerator
-from celosia.firmware.estimate import estimate
-from celosia.firmware.model import EncoderModel
-from celosia.firmware.program import KEEPABLE
-from celosia.firmware.quantise import quantise_input
-from celosia.firmware.roofline import bound
-from celosia.firmware.sentences import evaluation_sentences
-from celosia.firmware.synthetic import random_encoder, random_tokens
+from celosia.firmware.compiler.program import KEEPABLE
+from celosia.firmware.compiler.roofline import bound
+from celosia.firmware.driver.driver import Accelerator
+from celosia.firmware.machine.estimate import estimate
+from celosia.firmware.model.model import EncoderModel
+from celosia.firmware.model.sentences import evaluation_sentences
+from celosia.firmware.quantise.quantise import quantise_input
+from celosia.firmware.quantise.synthetic import random_encoder, random_tokens
 from celosia.generators.configurations import configuration
 from celosia.hdl.registers import LOSSES
 from celosia.runner import compare

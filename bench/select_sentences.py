@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from celosia.firmware.model import EncoderModel, find_default_model
+from celosia.firmware.model.model import EncoderModel, find_default_model
 
 DATA = Path(__file__).parent.parent / "firmware" / "data"
 CALIBRATION, EVALUATION = 196, 299

@@ -17,12 +17,12 @@ __all__ = ["Accelerator", "AcceleratorConfig", "EncoderModel", "configuration", 
            "quantise", "run_texts", "simulate"]
 
 _HOMES = {
-    "Accelerator": "celosia.firmware.driver",
+    "Accelerator": "celosia.firmware.driver.driver",
     "AcceleratorConfig": "celosia.hdl.config",
-    "EncoderModel": "celosia.firmware.model",
+    "EncoderModel": "celosia.firmware.model.model",
     "configuration": "celosia.generators.configurations",
     "connect": "celosia.session",
-    "find_default_model": "celosia.firmware.model",
+    "find_default_model": "celosia.firmware.model.model",
     "quantise": "celosia.session",
     "run_texts": "celosia.runner",
     "simulate": "celosia.session",

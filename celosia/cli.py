@@ -16,18 +16,18 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from celosia.firmware.compiler import CompileError, compile_program
-from celosia.firmware.connections import CONNECTIONS
-from celosia.firmware.driver import AcceleratorError
-from celosia.firmware.estimate import estimate
-from celosia.firmware.layout import build_image
-from celosia.firmware.model import EncoderModel, ModelError, find_default_model
-from celosia.firmware.roofline import bound
-from celosia.firmware.transport import TransportError
+from celosia.firmware.compiler.compiler import CompileError, compile_program
+from celosia.firmware.compiler.roofline import bound
+from celosia.firmware.driver.connections import CONNECTIONS
+from celosia.firmware.driver.driver import AcceleratorError
+from celosia.firmware.driver.transport import TransportError
+from celosia.firmware.machine.estimate import estimate
+from celosia.firmware.machine.layout import build_image
+from celosia.firmware.model.model import EncoderModel, ModelError, find_default_model
 from celosia.generators.configurations import configuration, configuration_names
-from celosia.generators.constraints import DEFAULT_MHZ, check_frequency
-from celosia.generators.documents import GENERATED
 from celosia.generators.files import file_names, files_of
+from celosia.generators.formats.constraints import DEFAULT_MHZ, check_frequency
+from celosia.generators.formats.documents import GENERATED
 from celosia.hdl.config import AcceleratorConfig, ConfigError
 from celosia.hdl.registers import LOSSES
 from celosia.report import report_page

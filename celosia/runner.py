@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from celosia.firmware.driver import Accelerator, BatchResult
-from celosia.firmware.model import EncoderModel
-from celosia.firmware.program import KEEPABLE
-from celosia.firmware.quantise import quantise_input
-from celosia.firmware.roofline import bound, macs
-from celosia.firmware.transport import SimulatedTransport
+from celosia.firmware.compiler.program import KEEPABLE
+from celosia.firmware.compiler.roofline import bound, macs
+from celosia.firmware.driver.driver import Accelerator, BatchResult
+from celosia.firmware.driver.transport import SimulatedTransport
+from celosia.firmware.model.model import EncoderModel
+from celosia.firmware.quantise.quantise import quantise_input
 from celosia.sim.golden.encoder import run_encoder
 from celosia.sim.golden.parameters import QuantisedEncoder
 from celosia.timeline import Timeline

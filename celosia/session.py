@@ -7,12 +7,12 @@ from pathlib import Path
 
 import celosia.hdl
 import numpy as np
-from celosia.firmware.connections import transport_from_text
-from celosia.firmware.driver import Accelerator
-from celosia.firmware.model import EncoderModel
-from celosia.firmware.sentences import calibration_sentences
-from celosia.firmware.store import load_or_quantise
-from celosia.firmware.transport import SimulatedTransport
+from celosia.firmware.driver.connections import transport_from_text
+from celosia.firmware.driver.driver import Accelerator
+from celosia.firmware.driver.transport import SimulatedTransport
+from celosia.firmware.model.model import EncoderModel
+from celosia.firmware.model.sentences import calibration_sentences
+from celosia.firmware.quantise.store import load_or_quantise
 from celosia.generators.configurations import configuration
 from celosia.generators.observer import OBSERVER, observer
 from celosia.generators.verilog import TOP, simulation_models, to_verilog
@@ -38,7 +38,7 @@ def cached_verilog(config: AcceleratorConfig, *, rolled_array: bool = False) -> 
         When the cache can't be written.
     """
     folders = [Path(celosia.hdl.__file__).parent, Path(celosia.generators.verilog.__file__).parent]
-    sources = [path.read_text() for folder in folders for path in sorted(folder.glob("*.py"))]
+    sources = [path.read_text() for folder in folders for path in sorted(folder.rglob("*.py"))]
     key = content_key(config.to_toml(), str(rolled_array), version("amaranth"), *sources)
 
     def make(folder: Path) -> list[str]:
@@ -74,7 +74,7 @@ def simulate(
     observed
         Whether a :class:`~celosia.timeline.Timeline` can be made of what runs; it costs some speed.
     rolled_array
-        Take :mod:`~celosia.hdl.rolled_array` for the systolic array: equal in every cycle, and faster.
+        Take :mod:`~celosia.hdl.matmul.rolled_array` for the systolic array: equal in every cycle, and faster.
     profile_guided
         Compile twice, the second time for what the first did with a layer: it takes longer, and runs faster.
     on_stage
@@ -105,7 +105,7 @@ def connect(transport: str, config: AcceleratorConfig | str) -> Accelerator:
     Parameters
     ----------
     transport
-        The way to it, as :func:`~celosia.firmware.connections.transport_from_text` takes it.
+        The way to it, as :func:`~celosia.firmware.driver.connections.transport_from_text` takes it.
     config
         The configuration that the board was built with, or the name of one.
 

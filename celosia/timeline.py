@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from celosia.firmware.assembler import Instruction
+from celosia.firmware.machine.assembler import Instruction
 from celosia.generators.observer import OBSERVED
 from celosia.hdl.isa import Engine
 from celosia.hdl.registers import COUNTERS, LOSSES

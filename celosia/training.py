@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from celosia.firmware.driver import Accelerator
-from celosia.firmware.synthetic import random_encoder, random_tokens
-from celosia.firmware.transport import SimulatedTransport
+from celosia.firmware.driver.driver import Accelerator
+from celosia.firmware.driver.transport import SimulatedTransport
+from celosia.firmware.quantise.synthetic import random_encoder, random_tokens
 from celosia.hdl.config import AcceleratorConfig
 from celosia.sim.model import Simulation
 

@@ -5,10 +5,10 @@ import random
 from typing import Any
 
 import numpy as np
-from celosia.firmware.compiler import compile_program
-from celosia.firmware.layout import build_image
-from celosia.firmware.program import KEEPABLE, Program
-from celosia.firmware.synthetic import random_encoder, random_tokens
+from celosia.firmware.compiler.compiler import compile_program
+from celosia.firmware.compiler.program import KEEPABLE, Program
+from celosia.firmware.machine.layout import build_image
+from celosia.firmware.quantise.synthetic import random_encoder, random_tokens
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.registers import COUNTERS, ErrorCause, register
 from celosia.sim.golden.encoder import run_layer

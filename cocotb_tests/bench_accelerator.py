@@ -4,7 +4,7 @@ import random
 
 import cocotb
 from celosia.hdl.config import AcceleratorConfig
-from celosia.hdl.control import constant_registers
+from celosia.hdl.control.control import constant_registers
 from celosia.hdl.isa import END, INSTRUCTION_BYTES, SEMAPHORE_BITS, TRANSFER, Opcode
 from celosia.hdl.registers import ErrorCause
 

@@ -6,7 +6,7 @@ import cocotb
 import numpy as np
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.isa import Function
-from celosia.hdl.matmul_feeders import ACCUMULATE_SPACING
+from celosia.hdl.matmul.feeders import ACCUMULATE_SPACING
 from celosia.sim.golden import kernels
 from celosia.sim.golden.parameters import (
     FirstParameters,

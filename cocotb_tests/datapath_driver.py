@@ -5,8 +5,8 @@ import random
 import cocotb
 import numpy as np
 from celosia.hdl.config import AcceleratorConfig
-from celosia.hdl.interfaces import READ_LATENCY
 from celosia.hdl.isa import FIRST_PARAMETERS, MATMUL, ROW_RECORD, SECOND_PARAMETERS, VECTOR, Function, Opcode
+from celosia.hdl.memory.interfaces import READ_LATENCY
 from cocotb.triggers import RisingEdge
 
 from cocotb_tests.harness import start_clock

@@ -4,7 +4,7 @@ A testbench of a unit is two files. ``test_dma.py`` is what pytest collects: it 
 :func:`run_testbench`, once for each set of parameters::
 
     import pytest
-    from celosia.hdl.dma import Reader
+    from celosia.hdl.bus.dma import Reader
     from cocotb_tests.harness import run_testbench
 
     @pytest.mark.parametrize("bus_bits", [64, 128])

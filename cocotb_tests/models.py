@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import cocotb
-from celosia.hdl.interfaces import READ_LATENCY
+from celosia.hdl.memory.interfaces import READ_LATENCY
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiBus, AxiSlave
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from celosia.firmware.assembler import Instruction, assemble
-from celosia.firmware.dependencies import synchronise
+from celosia.firmware.machine.assembler import Instruction, assemble
+from celosia.firmware.machine.dependencies import synchronise
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.isa import FIRST_PARAMETERS, ROW_RECORD, SECOND_PARAMETERS, Format, Function, Opcode
 from celosia.sim.golden import kernels

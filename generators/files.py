@@ -4,15 +4,15 @@ from dataclasses import dataclass
 
 from celosia.hdl.config import AcceleratorConfig
 
-from .constraints import DEFAULT_MHZ, to_lpf, to_sdc, to_xdc
-from .documents import registers_page
-from .fusesoc import to_core
-from .header import to_header
-from .readme import to_readme
-from .systemrdl import to_systemrdl
+from .formats.constraints import DEFAULT_MHZ, to_lpf, to_sdc, to_xdc
+from .formats.documents import registers_page
+from .formats.fusesoc import to_core
+from .formats.header import to_header
+from .formats.readme import to_readme
+from .formats.systemrdl import to_systemrdl
+from .formats.vivado import to_packaging_script
+from .formats.waivers import to_waivers
 from .verilog import TOP, simulation_models
-from .vivado import to_packaging_script
-from .waivers import to_waivers
 
 __all__ = ["Source", "file_names", "files_of", "sources_of"]
 

@@ -4,7 +4,7 @@ from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.isa import Engine
 from celosia.hdl.registers import COUNTERS
 
-from .ports import interfaces_of
+from .formats.ports import interfaces_of
 from .verilog import TOP
 
 __all__ = ["OBSERVED", "OBSERVER", "observer"]

@@ -5,10 +5,10 @@ from typing import Any
 from amaranth import ClockDomain
 from amaranth.back import verilog
 from celosia.hdl.accelerator import Accelerator
-from celosia.hdl.axi import flat_ports
+from celosia.hdl.bus.axi import flat_ports
 from celosia.hdl.config import AcceleratorConfig
-from celosia.hdl.multiplier import ECP5_MODEL
-from celosia.hdl.shared import ModuleLibrary
+from celosia.hdl.parts.multiplier import ECP5_MODEL
+from celosia.hdl.parts.shared import ModuleLibrary
 
 from .tidy import tidy
 
@@ -57,8 +57,8 @@ def _text(design: Any, library: ModuleLibrary, name: str, ports: Any) -> str:
 def to_verilog(config: AcceleratorConfig, *, rolled_array: bool = False) -> str:
     """The accelerator of ``config`` as one Verilog text.
 
-    With ``rolled_array`` the systolic array in it is the model of :mod:`celosia.hdl.rolled_array`: SystemVerilog, equal
-    in every cycle, faster to simulate and not meant for hardware.
+    With ``rolled_array`` the systolic array in it is the model of :mod:`celosia.hdl.matmul.rolled_array`:
+    SystemVerilog, equal in every cycle, faster to simulate and not meant for hardware.
     """
     design = Accelerator(config)
     return convert(design, name=TOP, target=config.target, ports=flat_ports(design), rolled_array=rolled_array)

@@ -4,12 +4,12 @@ from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from .axi import AXI4LiteSignature, AXI4Signature
+from .bus.axi import AXI4LiteSignature, AXI4Signature
 from .config import AcceleratorConfig
-from .control import CONTROL_ADDRESS_BITS
+from .control.control import CONTROL_ADDRESS_BITS
 from .control_plane import ControlPlane
 from .datapath import Datapath
-from .resets import reset_by
+from .parts.resets import reset_by
 
 __all__ = ["Accelerator", "AcceleratorSignature"]
 

@@ -4,19 +4,20 @@ from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from .axi import AXI4LiteSignature, AXI4Signature, connect_channels
+from .bus.axi import AXI4LiteSignature, AXI4Signature, connect_channels
+from .bus.dma import LoadEngine, StoreEngine
+from .bus.read_channel import ReadArbiter
+from .bus.write_channel import WriteChannel
 from .config import AcceleratorConfig
-from .control import CONTROL_ADDRESS_BITS, Control
-from .counters import Counters
-from .dma import LoadEngine, StoreEngine
-from .interfaces import CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
+from .control.control import CONTROL_ADDRESS_BITS, Control
+from .control.counters import Counters
+from .control.losses import Losses
+from .control.sequencer import Sequencer
 from .isa import MATMUL, VECTOR, Engine
-from .losses import Losses, Progress
-from .read_channel import ReadArbiter
+from .matmul.feeders import Progress
+from .memory.interfaces import CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
+from .parts.resets import reset_by
 from .registers import LOSSES
-from .resets import reset_by
-from .sequencer import Sequencer
-from .write_channel import WriteChannel
 
 __all__ = ["ControlPlane"]
 

@@ -4,16 +4,16 @@ from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .accumulators import Accumulators
 from .config import AcceleratorConfig
-from .halves import HalfLock
-from .interfaces import CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
 from .isa import MATMUL, VECTOR
-from .losses import Progress
-from .matmul import MatmulEngine
-from .resets import reset_after
-from .scratchpad import Scratchpad
-from .vector import VectorEngine
+from .matmul.engine import MatmulEngine
+from .matmul.feeders import Progress
+from .memory.accumulators import Accumulators
+from .memory.halves import HalfLock
+from .memory.interfaces import CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
+from .memory.scratchpad import Scratchpad
+from .parts.resets import reset_after
+from .vector.engine import VectorEngine
 
 __all__ = ["Datapath"]
 

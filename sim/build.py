@@ -14,7 +14,7 @@ from typing import Literal
 
 from rich.console import Console
 
-from ..hdl import lint
+from ..hdl.parts import lint
 from .cache import CacheError, cache_root, cached_folder, content_key, unusable
 from .verilator import Toolchain, ToolError
 

@@ -13,10 +13,10 @@ from typing import Any
 from amaranth import ClockDomain, ClockSignal, Elaboratable, Instance, Module, ResetSignal, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
-from celosia.hdl.axi_memory import MEMORY_GRANULE
+from celosia.hdl.board.axi_memory import MEMORY_GRANULE
+from celosia.hdl.board.serial_line import DEFAULT_BAUD, MIN_DIVISOR
+from celosia.hdl.board.system import System
 from celosia.hdl.config import AcceleratorConfig
-from celosia.hdl.serial_line import DEFAULT_BAUD, MIN_DIVISOR
-from celosia.hdl.system import System
 
 from .families import FAMILIES, PARTS
 from .floorplan import floorplan, placement_commands

@@ -1,6 +1,6 @@
 """The accelerator behind four pins, for place and route: inside a chip its ports are no pins."""
 
-from celosia.generators.ports import Kind, interfaces_of
+from celosia.generators.formats.ports import Kind, interfaces_of
 from celosia.generators.verilog import TOP
 from celosia.hdl.config import AcceleratorConfig
 

@@ -16,8 +16,8 @@ from amaranth.lib.wiring import In, Out, connect
 from amaranth.sim import Simulator
 from amaranth.utils import exact_log2
 from celosia.hdl import Accelerator, AcceleratorConfig
-from celosia.hdl.axi import AXI4LiteSignature, AXI4Signature
-from celosia.hdl.control import CONTROL_ADDRESS_BITS
+from celosia.hdl.bus.axi import AXI4LiteSignature, AXI4Signature
+from celosia.hdl.control.control import CONTROL_ADDRESS_BITS
 from celosia.hdl.isa import END, TRANSFER, Opcode
 from celosia.hdl.registers import register
 

@@ -1,0 +1,19 @@
+"""The systolic array on its own."""
+
+import pytest
+from celosia.hdl.config import AcceleratorConfig
+from celosia.hdl.matmul.array import SystolicArray
+
+from cocotb_tests.harness import run_testbench
+
+SHAPES = {"square": (4, 4), "wide": (4, 16), "tall": (16, 4)}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("target", ["generic", "ecp5", "xilinx"])
+@pytest.mark.parametrize("share", [1, 2])
+def test_array(shape, target, share):
+    rows, cols = SHAPES[shape]
+    parameters = {"rows": rows, "cols": cols, "target": target, "macs_per_multiplier": share}
+    run_testbench(SystolicArray(AcceleratorConfig(**parameters)), bench="matmul.bench_array", target=target,
+                  parameters=parameters)

@@ -1,0 +1,1 @@
+"""From a quantised model to a program: plan, schedule, place."""

@@ -1,0 +1,358 @@
+"""Plans: which tensors stay in the scratchpad, and in blocks of how many rows a group of sentences is
+computed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import combinations, product
+
+from ..machine.geometry import CompileError, Geometry, ceil_div
+from ..machine.layout import LayerImage, ModelImage
+from .groups import Group
+from .memory import Phase, Region, pack
+
+__all__ = ["STEP_WORDS", "Choice", "Plan", "plans"]
+
+#: Cycles of the vector engine's start-ups and drains in an attention unit, and what a unit costs on top.
+_SOFTMAX_OVERHEAD = 130
+_UNIT_OVERHEAD = 20
+#: Accumulator words of a step, where the scheduler is free to choose: in long ones the start-up of an instruction does
+#: not matter, of short ones more of the epilogue hides under the next step.
+STEP_WORDS = (1024, 128)
+_TENSORS = ("stream", "query", "key", "value")
+#: What :attr:`Choice.streamed` may be; each needs less of the scratchpad than the one before.
+_STREAMED = tuple(frozenset(names) for names in ((), ("hidden",), ("hidden", "rows"), ("hidden", "rows", "heads")))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a plan decides.
+
+    ``resident`` tensors stay in the scratchpad. Rows: ``block`` through LayerNorm and FFN at a time,
+    ``panel`` through the projections (when the stream is spilled), ``unit`` of a sentence through attention.
+    ``apart``: LayerNorm is done in a pass of its own, which computes the sums of its rows again. ``split``: panels
+    come in pieces of the reduction. ``slots`` of a spilled tensor take turns; spilled keys come in pieces of
+    ``key_tiles`` tiles, spilled values in pieces of ``value_words`` words.
+
+    Of what is ``streamed`` not even a row lies in the scratchpad: it is made and used in parts, which go through the
+    ring to DRAM and back. ``hidden``: the FFN's hidden layer; ``rows``: those of a block, that is the context, the
+    residual stream and what LayerNorm makes of it; ``heads``: queries, keys and weighted values of a head.
+    """
+
+    resident: frozenset[str]
+    block: int
+    panel: int
+    unit: int
+    slots: int = 2
+    key_tiles: int = 1
+    value_words: int = 1
+    apart: bool = False
+    split: bool = False
+    streamed: frozenset[str] = frozenset()
+
+    @property
+    def overlap(self) -> bool:
+        """Whether attention begins before the projections have ended: not where memory is short."""
+        return self.slots > 1
+
+
+@dataclass(eq=False)
+class Plan:
+    """A choice for one group, the map of the scratchpad that follows from it, and its cost in cycles of a layer: rough,
+    or by the cycle model. A step has up to ``step_words`` accumulator words."""
+
+    group: Group
+    choice: Choice
+    cost: float
+    regions: dict[str, list[Region]]
+    ring_start: int = 0
+    ring_words: int = 0
+    step_words: int = STEP_WORDS[0]
+
+    def describe(self) -> str:
+        """For people: the decisions and the map of the scratchpad."""
+        streamed = sorted(self.choice.streamed)
+        lines = [
+            f"{len(self.group.sentences)} sentences, {self.group.tokens} tokens; "
+            f"blocks of {self.choice.block} rows, panels of {self.choice.panel}, "
+            f"attention units of {self.choice.unit}, steps of up to {self.step_words} words; "
+            f"LayerNorm {'apart' if self.choice.apart else 'fused'}; "
+            f"resident: {', '.join(sorted(self.choice.resident)) or 'nothing'}"
+            f"{'; streamed: ' + ', '.join(streamed) if streamed else ''}"
+        ]
+        for regions in self.regions.values():
+            for region in regions:
+                phases = "/".join(str(phase.name).lower() for phase in Phase(region.phases))
+                lines.append(f"  {region.address:6} to {region.end:6}  {region.name} ({phases})")
+        lines.append(f"  {self.ring_start:6} to {self.ring_start + self.ring_words:6}  ring")
+        return "\n".join(lines) + "\n"
+
+
+def unit_limit(geometry: Geometry, group: Group, streamed: frozenset[str]) -> int:
+    """Most rows of an attention unit: scores and weighted values (a part of them, where heads are ``streamed``) share
+    an accumulator half, and the statistics of two units the row table, with room for the value projection's."""
+    config = geometry.config
+    widest = max(sentence.window_words for sentence in group.sentences)
+    tiles = geometry.tiles(widest)
+    tiles += geometry.tile_step if "heads" in streamed else geometry.tiles(geometry.head_words)
+    longest = max(sentence.length for sentence in group.sentences)
+    return min(config.half_words // tiles, config.row_entries * 3 // 8, longest)
+
+
+def block_limit(geometry: Geometry, group: Group, apart: bool) -> int:
+    """Most rows of a LayerNorm block: all of its columns lie in an accumulator half, or, ``apart``, a few."""
+    config = geometry.config
+    tiles = geometry.tile_step if apart else geometry.tiles(geometry.hidden_words)
+    return min(config.half_words // tiles, config.row_entries, group.tokens)
+
+
+def _splits(total: int, limit: int) -> Iterator[int]:
+    """Sizes of at most ``limit`` that cut ``total`` into equal parts, the largest first; not every one of
+    them."""
+    count = ceil_div(total, limit)
+    while True:
+        size = ceil_div(total, count)
+        yield size
+        if size == 1:
+            return
+        count = max(count + 1, count * 3 // 2)
+
+
+def _ring_needs(geometry: Geometry, layer: LayerImage) -> tuple[int, int, int]:
+    """Ring words: the least that can do, what lets loads overlap with work, and with which nothing waits."""
+    config = geometry.config
+    piece = max(config.cols * weight.piece_words for weight in layer.weights.values())
+    groups = geometry.groups(geometry.hidden_words)
+    residual, norm = 2 * groups * config.parameter_words, groups * config.parameter_words
+    step = 2 * config.parameter_words * geometry.tile_step * config.cols // config.lanes
+    return max(piece, step), max(residual, step) + 2 * piece, residual + norm + 4 * piece
+
+
+def _panel_piece(layer: LayerImage) -> int:
+    """Words of a panel's piece: those of the weights that it meets."""
+    words, = {layer.weights[name].piece_words for name in ("query", "key", "value")}
+    return words
+
+
+def _regions(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -> dict[str, list[Region]]:
+    """What the scratchpad has to hold besides the ring."""
+    g, cols, tokens = geometry, geometry.config.cols, group.tokens
+    block, panel, unit, slots = choice.block, choice.panel, choice.unit, choice.slots
+    token_words = g.words(tokens)
+    result: dict[str, list[Region]] = {}
+
+    def add(name: str, words: int, phases: Phase, count: int = 1) -> None:
+        suffix = [""] if count == 1 else [f" {i}" for i in range(count)]
+        result[name] = [Region(name + end, words, phases) for end in suffix]
+
+    begun = Phase.OVERLAP | Phase.ATTEND if choice.overlap else Phase.ATTEND
+    projected = Phase.PROJECT | Phase.OVERLAP | Phase.ATTEND
+    streamed = choice.streamed
+    add("mask", group.mask_words, begun if "heads" in streamed else Phase.ALL)
+    if "stream" in choice.resident:
+        add("stream", max(tokens, g.tiles(token_words) * cols) * g.hidden_words, Phase.ALL)
+    else:
+        rows = max(panel, g.tiles(g.words(panel)) * cols)
+        width = _panel_piece(layer) if choice.split else g.hidden_words
+        add("panel", rows * width, Phase.PROJECT | Phase.OVERLAP, min(slots, ceil_div(tokens, panel)))
+        if "rows" not in streamed:
+            # Two even when memory is short: the output projection of a block comes before the FFN of the one before.
+            add("block", block * g.hidden_words, Phase.TRANSFORM, min(2, ceil_div(tokens, block)))
+    if "query" in choice.resident:
+        add("query", tokens * g.context_words, Phase.ALL)
+    else:
+        if "heads" not in streamed:
+            add("query slot", unit * g.head_words, begun, slots)
+        if "rows" not in streamed:
+            add("context slot", block * g.context_words, Phase.TRANSFORM, min(slots, ceil_div(tokens, block)))
+    if "key" in choice.resident:
+        rows = max(s.window + g.tiles(s.window_words) * cols for s in group.sentences)
+        add("key", max(tokens, rows) * g.context_words, projected)
+    elif slots > 1:
+        add("key slot", choice.key_tiles * cols * g.head_words, begun, slots)
+    if "value" in choice.resident:
+        add("value", g.value_channels * token_words, projected)
+    elif slots > 1:
+        add("value slot", g.tiles(g.head_words) * cols * choice.value_words, Phase.ATTEND, slots)
+    add("numerators", unit * max(s.window_words for s in group.sentences), begun, 2)
+    if "hidden" not in streamed:
+        add("hidden", block * g.ffn_words, Phase.TRANSFORM)
+    return result
+
+
+def _streamed_words(geometry: Geometry, layer: LayerImage, choice: Choice) -> int:
+    """Ring words that the widest operation needs whose operands go through the ring because of ``choice``."""
+    g, config = geometry, geometry.config
+    needs = [0]
+    if "heads" in choice.streamed:
+        needs += [(config.cols + choice.unit) * g.piece_words(g.head_words),
+                  g.tile_step * config.cols * choice.value_words]
+    elif choice.slots == 1:
+        pieces = {
+            "key": config.cols * g.head_words,
+            "value": g.tiles(g.head_words) * config.cols * choice.value_words,
+        }
+        needs += [words for name, words in pieces.items() if name not in choice.resident]
+    records = 2 * config.parameter_words * g.groups(g.tile_step_words)
+    used = {"hidden": ("ffn_out",), "rows": ("output", "ffn_in")}
+    for names in (names for streamed, names in used.items() if streamed in choice.streamed):
+        needs += [(config.cols + choice.block) * layer.weights[name].piece_words for name in names]
+        needs.append(records + choice.block * g.tile_step_words)
+    return max(needs)
+
+
+def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -> float:
+    """A rough estimate of the cycles of a layer, to rank plans by."""
+    g, config = geometry, geometry.config
+    tokens, cols = group.tokens, config.cols
+    resident, block, panel, unit = choice.resident, choice.block, choice.panel, choice.unit
+    words = {name: weight.tiles * weight.tile_words for name, weight in layer.weights.items()}
+
+    def passes(size: int) -> tuple[int, int]:
+        """Number of blocks, and their rows, with those that a small block wastes."""
+        count, rest = divmod(tokens, size)
+        return count + (rest > 0), count * max(size, cols) + (max(rest, cols) if rest else 0)
+
+    blocks, block_rows = passes(block)
+    panels, panel_rows = passes(tokens if "stream" in resident else panel)
+    project = words["query"] + words["key"] + words["value"]
+    transform = (words["output"] + words["ffn_out"]) * (1 + choice.apart) + words["ffn_in"]
+    array = (panel_rows * project + block_rows * transform) / cols
+    moved = panels * project + blocks * transform
+    for s in group.sentences:
+        tiles = g.tiles(s.window_words) * g.head_words + g.tiles(g.head_words) * s.window_words
+        vector = unit * (2 * g.groups(s.window_words) + g.groups(g.head_words)) + _SOFTMAX_OVERHEAD
+        units = g.heads * ceil_div(s.length, unit)
+        array += units * (max(max(unit, cols) * tiles, vector) + _UNIT_OVERHEAD)
+        if "key" not in resident:
+            again = units if choice.key_tiles < g.tiles(s.window_words) else g.heads
+            moved += again * s.window_words * config.rows * g.head_words
+        if "value" not in resident:
+            again = units if choice.value_words < s.window_words else g.heads
+            moved += again * s.window_words * g.tiles(g.head_words) * cols
+    if "stream" not in resident:
+        # Pieces are loaded again for each tile.
+        moved += 3 * tokens * g.hidden_words * (g.tiles(g.hidden_words) if choice.split else 1)
+    if "query" not in resident:
+        moved += 4 * tokens * g.context_words
+    steps = ceil_div(g.tiles(g.hidden_words), max(1, config.half_words // block)) * (1 + choice.apart)
+    if "hidden" in choice.streamed:
+        moved += steps * tokens * g.ffn_words
+    if "rows" in choice.streamed:
+        ffn_steps = ceil_div(g.tiles(g.ffn_words), max(1, config.half_words // block))
+        moved += steps * tokens * g.context_words + ffn_steps * tokens * g.hidden_words
+    moved += sum(tokens * g.context_words for name in ("key", "value") if name not in resident)
+    bus = moved * config.word_bytes / config.bus_bytes
+    norm = block * g.groups(g.hidden_words) + 60
+    exposed = 4 * norm if blocks == 1 else 2 * max(0, 2 * norm - (tokens - block) * words["output"] // cols)
+    return max(array + exposed, bus) + 0.1 * min(array, bus) + 1e-3 * (blocks + panels)
+
+
+def _choices(
+    geometry: Geometry, group: Group, layer: LayerImage, only_apart: bool | None, streamed: frozenset[str]
+) -> Iterator[Choice]:
+    g, config = geometry, geometry.config
+    most_unit = unit_limit(g, group, streamed)
+    longest = max(s.length for s in group.sentences)
+    if most_unit < 1 and "heads" not in streamed:
+        return
+    if most_unit < 1:
+        raise CompileError(
+            f"the scores of {longest} tokens must fit {config.half_words} accumulator words of "
+            f"{config.cols} columns"
+        )
+    fused, apart = (block_limit(g, group, apart) for apart in (False, True))
+    blocks: list[tuple[int, bool]] = []
+    if fused and only_apart is not True:
+        blocks += [(rows, False) for rows in _splits(group.tokens, fused)]
+    if only_apart or (only_apart is None and fused < group.tokens):
+        blocks += [(rows, True) for rows in _splits(group.tokens, apart) if only_apart or rows > fused]
+    step = max(g.beat_bytes, config.cols)
+    panels = sorted(
+        {min(group.tokens, ceil_div(p, step) * step) for p in _splits(group.tokens, group.tokens)}
+    )
+    units = sorted({ceil_div(longest, ceil_div(longest, max(1, most_unit >> i))) for i in range(12)})
+    window = max(s.window_words for s in group.sentences)
+    # What streams lives in DRAM.
+    spilled = set(_TENSORS if "heads" in streamed else _TENSORS[:2] if "rows" in streamed else ())
+    candidates = [name for name in _TENSORS if name not in spilled]
+    for size, small in product(range(len(_TENSORS), -1, -1), (False, True)):
+        # Spilled keys and values come whole where there is room, else in the smallest pieces.
+        pieces = (1, g.beat_bytes // config.rows) if small else (g.tiles(window), window)
+        if "heads" in streamed and not small:
+            continue
+        for subset in combinations(candidates, size):
+            resident = frozenset(subset)
+            on_chip = {"key", "value"} <= resident
+            if small and on_chip:
+                continue
+            some_panels = [group.tokens] if "stream" in resident else panels
+            several = (2, 1) if small or (on_chip and size < len(_TENSORS)) else (2,)
+            for slots in (1,) if "heads" in streamed else several:
+                in_pieces = "stream" not in resident and layer.weights["query"].pieces > 1
+                for (block, is_apart), panel, unit in product(blocks, some_panels, units):
+                    for split in (False, True) if in_pieces else (False,):
+                        yield Choice(resident, block, panel, unit, slots, *pieces, is_apart, split, streamed)
+
+
+def _slowdown(choice: Choice, ring: int, useful: int, plenty: int) -> float:
+    """How much engines wait for each other when the ring is small, or a tensor has a single slot: a guess."""
+    thresholds = ((plenty, 1.0), ((useful + plenty) // 2, 1.02), (useful, 1.05))
+    factor = next((factor for enough, factor in thresholds if ring >= enough), 1.5)
+    return factor if choice.slots > 1 else factor * 1.02
+
+
+def _wastes_array(geometry: Geometry, group: Group, ring: int) -> bool:
+    """Whether a block has fewer rows than the array has columns, beside a ring of ``ring`` words, unless something is
+    streamed."""
+    g, config = geometry, geometry.config
+    rows = min(config.cols, group.tokens)
+    blocks = min(2, ceil_div(group.tokens, rows))
+    block = rows * (g.context_words + blocks * g.hidden_words + g.ffn_words)
+    return group.mask_words + block + ring > config.scratchpad_words
+
+
+def plans(
+    image: ModelImage,
+    group: Group,
+    choice: Choice | None = None,
+    apart: bool | None = None,
+    streaming: bool = False,
+) -> Iterator[Plan]:
+    """Plans for ``group``, the most promising first; only that of ``choice``, if given, else only those that are
+    ``apart`` or are not. Those that stream something are among them where ``streaming`` is allowed, or where all others
+    would waste the array.
+
+    Raises
+    ------
+    CompileError
+        When the scores of a row do not fit the accumulators.
+    """
+    g, config, layer = image.geometry, image.geometry.config, image.layers[0]
+    least, useful, plenty = _ring_needs(g, layer)
+    levels = _STREAMED if streaming or _wastes_array(g, group, useful) else _STREAMED[:1]
+    possible = [choice] if choice else [c for level in levels for c in _choices(g, group, layer, apart, level)]
+    ranked = sorted(
+        ((_cost(g, group, layer, choice), index, choice) for index, choice in enumerate(possible)),
+        key=lambda item: item[:2],
+    )
+    waiting: list[tuple[float, int, Plan]] = []
+    for cost, index, choice in ranked:
+        while waiting and waiting[0][0] <= cost:
+            yield heappop(waiting)[2]
+        needed = max(least, _streamed_words(g, layer, choice))
+        hidden = 0 if "hidden" in choice.streamed else choice.block * g.ffn_words
+        if hidden + needed > config.scratchpad_words:
+            continue
+        regions = _regions(g, group, layer, choice)
+        used = pack([region for several in regions.values() for region in several])
+        if used + needed > config.scratchpad_words:
+            continue
+        plan = Plan(group, choice, cost, regions)
+        aligned = ceil_div(used, config.bank_words) * config.bank_words
+        plan.ring_start = aligned if aligned + plenty <= config.scratchpad_words else used
+        plan.ring_words = ring = config.scratchpad_words - plan.ring_start
+        cost *= _slowdown(choice, ring, useful, plenty)
+        heappush(waiting, (cost, index, plan))
+    while waiting:
+        yield heappop(waiting)[2]

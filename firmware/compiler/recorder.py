@@ -1,0 +1,364 @@
+"""Operations in the making: instructions whose buffers have no addresses yet, and the placement that gives
+them some.
+
+The scheduler records what the engines compute, in a valid sequential order. Each operand is a :class:`View`
+of a planned region, whose address is known, or of a buffer that is loaded or written when the time comes.
+:func:`place` then walks through the record: it allocates the buffers in a ring and puts each load at the
+earliest place of the program at which the words it overwrites have been used for the last time, so that the
+load engine runs ahead as far as the memory allows.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from ...hdl.config import AcceleratorConfig
+from ...hdl.isa import Function, Opcode
+from ..machine.assembler import Instruction
+from .memory import Region, Ring
+
+__all__ = ["Buffer", "DramArray", "Recorder", "RingError", "View", "place"]
+
+_BEFORE = -1
+#: Buffers in the ring at once: well below what a semaphore can count.
+_MOST_BUFFERS = 96
+
+
+class RingError(RuntimeError):
+    """The ring is too small for what one operation needs at once; the planner then tries another plan."""
+
+
+@dataclass(eq=False, slots=True)
+class Buffer:
+    """Words that are filled at a time that :func:`place` chooses.
+
+    ``load`` is the transfer that fills it (None: an operation writes it); ``region`` the fixed place that it
+    goes to (None: the ring); ``ready`` the last operation that has to be in the program before it is filled.
+    """
+
+    words: int
+    load: Instruction | None = None
+    region: Region | None = None
+    ready: int = _BEFORE
+    first: int = -1
+    last: int = -1
+    address: int = -1
+    filled: bool = False
+
+
+@dataclass(slots=True)
+class View:
+    """Rows of words: row i starts at word ``offset + i * stride`` of ``base``."""
+
+    base: Buffer | Region
+    offset: int
+    stride: int
+
+    def from_row(self, row: int) -> "View":
+        """The rows from ``row`` on."""
+        return self.at(row)
+
+    def at(self, row: int, word: int = 0) -> "View":
+        """The view from ``row`` and ``word`` on."""
+        return View(self.base, self.offset + row * self.stride + word, self.stride)
+
+
+@dataclass(eq=False, slots=True)
+class DramArray:
+    """Rows in DRAM: row i from byte ``address + i * row_bytes``; for each range of rows (first, last + 1) the last
+    operation that stored to it."""
+
+    address: int
+    row_bytes: int
+    stores: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def last_store(self, first: int, end: int) -> int:
+        """The last operation that stored to one of the rows ``first`` to ``end`` - 1."""
+        found = (op for (low, high), op in self.stores.items() if low < end and first < high)
+        return max(found, default=_BEFORE)
+
+
+@dataclass(eq=False, slots=True)
+class _Operation:
+    instruction: Instruction
+    operands: tuple[tuple[str, View], ...]
+
+
+class Recorder:
+    """Records operations in program order, and the buffers that they need."""
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        self.operations: list[_Operation] = []
+        self.ring_buffers: list[Buffer] = []
+        self.region_buffers: list[Buffer] = []
+
+    def _record(self, instruction: Instruction, operands: tuple[tuple[str, View], ...]) -> int:
+        index = len(self.operations)
+        fields = instruction.fields
+        for name, view in operands:
+            base = view.base
+            if name != "parameters":
+                fields[f"{name}_stride"] = view.stride
+            if isinstance(base, Region):
+                base.last_use = index
+                continue
+            if base.first < 0:
+                base.first = index
+            base.last = index
+            if base.region is not None:
+                base.region.last_use = index
+        self.operations.append(_Operation(instruction, operands))
+        return index
+
+    def fill(self, words: int, dram: int, comment: str) -> Buffer:
+        """A ring buffer that one contiguous transfer fills."""
+        load = Instruction(
+            Opcode.LOAD,
+            {
+                "dram_address": dram,
+                "count": 1,
+                "dram_stride": 0,
+                "words": words,
+                "scratchpad": 0,
+                "scratchpad_stride": words,
+            },
+            comment=comment,
+        )
+        buffer = Buffer(words, load)
+        self.ring_buffers.append(buffer)
+        return buffer
+
+    def scratch(self, words: int) -> Buffer:
+        """A ring buffer that an operation fills."""
+        buffer = Buffer(words)
+        self.ring_buffers.append(buffer)
+        return buffer
+
+    def _transfer(
+        self, source: DramArray, rows: tuple[int, int], word: int, words: int, comment: str
+    ) -> Instruction:
+        """A load of words ``word`` to ``word + words - 1`` of ``rows`` of ``source`` to consecutive words."""
+        count = rows[1] - rows[0]
+        address = source.address + rows[0] * source.row_bytes + word * self.config.word_bytes
+        stride = source.row_bytes
+        if stride == words * self.config.word_bytes and count * words < 1 << 16:
+            count, words, stride = 1, count * words, 0
+        fields = {
+            "dram_address": address,
+            "count": count,
+            "dram_stride": stride,
+            "words": words,
+            "scratchpad": 0,
+            "scratchpad_stride": words,
+        }
+        return Instruction(Opcode.LOAD, fields, comment=comment)
+
+    def fetch(
+        self,
+        region: Region,
+        source: DramArray,
+        rows: tuple[int, int],
+        word: int,
+        words: int,
+        comment: str,
+        row: int = 0,
+    ) -> View:
+        """Load words ``word`` to ``word + words - 1`` of ``rows`` of ``source`` into ``region``, from its row
+        ``row`` on."""
+        buffer = Buffer(region.words, self._transfer(source, rows, word, words, comment), region)
+        buffer.address = region.address + row * words
+        buffer.ready = max(source.last_store(*rows), *(other.last_use for other in region.overlaps))
+        self.region_buffers.append(buffer)
+        return View(buffer, 0, words)
+
+    def stream(
+        self, source: DramArray, rows: tuple[int, int], word: int, words: int, comment: str, room: int
+    ) -> View:
+        """The same into the ring, where it takes ``room`` words, or as many as are loaded if those are
+        more."""
+        size = max(room, (rows[1] - rows[0]) * words)
+        buffer = Buffer(size, self._transfer(source, rows, word, words, comment))
+        buffer.ready = source.last_store(*rows)
+        self.ring_buffers.append(buffer)
+        return View(buffer, 0, words)
+
+    def store(
+        self, view: View, target: DramArray, rows: tuple[int, int], word: int, words: int, comment: str
+    ) -> None:
+        """Write ``words`` words of each row of ``view`` to ``rows`` of ``target``, from its word ``word``
+        on."""
+        count = rows[1] - rows[0]
+        address = target.address + rows[0] * target.row_bytes + word * self.config.word_bytes
+        fields = {"dram_address": address, "count": count, "dram_stride": target.row_bytes, "words": words}
+        if (
+            view.stride == words
+            and target.row_bytes == words * self.config.word_bytes
+            and count * words < 1 << 16
+        ):
+            fields |= {"count": 1, "dram_stride": 0, "words": count * words}
+        index = self._record(Instruction(Opcode.STORE, fields, comment=comment), (("scratchpad", view),))
+        target.stores[rows] = index
+
+    def matmul(
+        self,
+        a: View,
+        b: View,
+        accumulator: int,
+        m: int,
+        n_tiles: int,
+        k_tiles: int,
+        *,
+        accumulate: bool = False,
+        a_unsigned: bool = False,
+        comment: str = "",
+        accumulator_stride: int = 0,
+    ) -> None:
+        """Record a MATMUL; the accumulators of a column tile are ``m`` words unless a stride is given."""
+        self._record(
+            Instruction(
+                Opcode.MATMUL,
+                {
+                    "accumulator": accumulator,
+                    "accumulator_stride": accumulator_stride or m,
+                    "m": m,
+                    "n_tiles": n_tiles,
+                    "k_tiles": k_tiles,
+                    "accumulate": int(accumulate),
+                    "a_unsigned": int(a_unsigned),
+                },
+                comment=comment,
+            ),
+            (("a", a), ("b", b)),
+        )
+
+    def vector(
+        self,
+        function: Function,
+        accumulator: int,
+        m: int,
+        groups: int,
+        *,
+        parameters: View | None = None,
+        destination: View | None = None,
+        residual: View | None = None,
+        row: int = 0,
+        multiplier: int = 0,
+        shift: int = 0,
+        accumulator_stride: int = 0,
+        continues: bool = False,
+        unfinished: bool = False,
+        comment: str = "",
+    ) -> None:
+        """Record a VECTOR instruction."""
+        operands = [("parameters", parameters), ("destination", destination), ("residual", residual)]
+        self._record(
+            Instruction(
+                Opcode.VECTOR,
+                {
+                    "accumulator": accumulator,
+                    "accumulator_stride": accumulator_stride or m,
+                    "row": row,
+                    "m": m,
+                    "groups": groups,
+                    "multiplier": multiplier,
+                    "shift": shift,
+                    "continues": int(continues),
+                    "unfinished": int(unfinished),
+                },
+                function,
+                comment,
+            ),
+            tuple((name, view) for name, view in operands if view is not None),
+        )
+
+
+class _Loads:
+    """The buffers that still have to be filled: those in the ring in the order of their first use, those in
+    regions in the order in which they were recorded; neither kind holds up the other."""
+
+    def __init__(self, recorder: Recorder, ring: Ring, program: list[Instruction], ahead: bool):
+        used = [buffer for buffer in recorder.ring_buffers if buffer.first >= 0]
+        self._ring_buffers = deque(sorted(used, key=lambda buffer: buffer.first))
+        self._region_buffers = deque(recorder.region_buffers)
+        self._ring = ring
+        self._program = program
+        self._ahead = ahead
+
+    def _fill_ring(self, done: int) -> bool:
+        buffer = self._ring_buffers[0]
+        crowded = self._ring.buffers >= _MOST_BUFFERS
+        if not self._ahead:
+            crowded = buffer.first > done + 1
+            self._ring.rewind()
+        address = None if crowded or buffer.ready > done else self._ring.allocate(buffer.words)
+        if address is None:
+            return False
+        buffer.address = address
+        if buffer.load is not None:
+            self._emit(buffer, buffer.load)
+        buffer.filled = True
+        self._ring_buffers.popleft()
+        return True
+
+    def _fill_region(self, done: int) -> bool:
+        buffer = self._region_buffers[0]
+        if buffer.ready > done or buffer.load is None:
+            return False
+        self._emit(buffer, buffer.load)
+        buffer.filled = True
+        self._region_buffers.popleft()
+        return True
+
+    def _emit(self, buffer: Buffer, load: Instruction) -> None:
+        load.fields["scratchpad"] = buffer.address
+        self._program.append(load)
+
+    def advance(self, done: int) -> None:
+        """Emit every load that is possible once operation ``done`` is in the program."""
+        ring_blocked = region_blocked = False
+        while True:
+            ring_next = self._ring_buffers[0].first if self._ring_buffers and not ring_blocked else None
+            region_next = (
+                self._region_buffers[0].first if self._region_buffers and not region_blocked else None
+            )
+            if ring_next is None and region_next is None:
+                return
+            if region_next is None or (ring_next is not None and ring_next < region_next):
+                ring_blocked = not self._fill_ring(done)
+            else:
+                region_blocked = not self._fill_region(done)
+
+
+def place(recorder: Recorder, ring: Ring, ahead: bool = True) -> list[Instruction]:
+    """The program, without synchronisation: operations with their addresses, and loads as early as they can
+    be; unless they may run ``ahead``, only right before the operation that uses them first, at the start of the ring,
+    so that its gaps stay in one piece.
+
+    Raises
+    ------
+    RingError
+        When an operation's buffers do not fit the ring together.
+    """
+    program: list[Instruction] = []
+    for buffer in (*recorder.ring_buffers, *recorder.region_buffers):
+        buffer.filled = False
+    loads = _Loads(recorder, ring, program, ahead)
+    loads.advance(_BEFORE)
+    for index, operation in enumerate(recorder.operations):
+        fields = operation.instruction.fields
+        finished: list[Buffer] = []
+        for name, view in operation.operands:
+            base = view.base
+            if isinstance(base, Buffer):
+                if not base.filled:
+                    raise RingError(
+                        f"{operation.instruction.comment}: {base.words} words do not fit the ring"
+                    )
+                if base.last == index and base.region is None and base not in finished:
+                    finished.append(base)
+            fields[name] = base.address + view.offset
+        program.append(operation.instruction)
+        for buffer in finished:
+            ring.free(buffer.address)
+        loads.advance(index)
+    return program

@@ -1,0 +1,1 @@
+"""The host: loads and runs programs over a transport."""

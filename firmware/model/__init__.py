@@ -1,0 +1,1 @@
+"""Float models as their folders hold them, and the texts that come with Celosia."""

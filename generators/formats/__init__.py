@@ -1,0 +1,1 @@
+"""The forms in which an accelerator is described to hosts and tools."""

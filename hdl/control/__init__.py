@@ -1,0 +1,1 @@
+"""Registers, and the sequencer: fetch, decode, queues, semaphores, counters."""

@@ -1,0 +1,60 @@
+"""The performance counters."""
+
+from amaranth import Cat, Const, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from ..config import AcceleratorConfig
+from ..registers import COUNTERS, WIDE_BITS
+
+__all__ = ["COUNTER_BITS", "CounterSignature", "Counters", "EventSignature"]
+
+COUNTER_BITS = WIDE_BITS
+
+
+class CounterSignature(wiring.Signature):
+    """The values of the counters, each under its name in ``COUNTERS`` (``Out`` at the counters)."""
+
+    def __init__(self) -> None:
+        super().__init__({name: Out(COUNTER_BITS) for name, _doc in COUNTERS})
+
+
+class EventSignature(wiring.Signature):
+    """A bit for each counter: count in this cycle (``Out`` where the events happen)."""
+
+    def __init__(self) -> None:
+        super().__init__({name: Out(1) for name, _doc in COUNTERS})
+
+
+class Counters(wiring.Component):
+    """Counts events; ``read_bytes`` in steps of a beat, ``write_bytes`` in steps of a scratchpad word.
+
+    Members
+    -------
+    clear : 1 bit
+    events : EventSignature
+        Counted two cycles later.
+    values : CounterSignature
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({"clear": In(1), "events": In(EventSignature()), "values": Out(CounterSignature())})
+
+    def elaborate(self, platform):
+        m = Module()
+        clear = Signal(init=1)  # which resets the counters too
+        m.d.sync += clear.eq(self.clear)
+        steps = {"read_bytes": self._config.bus_bytes, "write_bytes": self._config.word_bytes}
+        for name, _doc in COUNTERS:
+            shift = exact_log2(steps.get(name, 1))
+            event = Signal(name=f"{name}_event")
+            count = Signal(COUNTER_BITS - shift, name=name, reset_less=True)
+            m.d.sync += event.eq(getattr(self.events, name))
+            m.d.comb += getattr(self.values, name).eq(Cat(Const(0, shift), count))
+            with m.If(clear):
+                m.d.sync += count.eq(0)
+            with m.Elif(event):
+                m.d.sync += count.eq(count + 1)
+        return m

@@ -1,0 +1,225 @@
+"""Runs a program: fetch, check, dispatch to the engines' queues, start and order them, and stop on any
+fault."""
+
+from amaranth import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..bus.bursts import ADDRESS_BITS, BurstLayout, WindowSignature
+from ..bus.read_channel import BeatLayout
+from ..config import AcceleratorConfig
+from ..isa import Engine
+from ..memory.interfaces import CommandSignature
+from ..parts.one_hot import selected
+from ..parts.resets import reset_by
+from ..registers import ErrorCause
+from .control import StatusSignature
+from .decoder import ENGINE_FORMATS, Decoder
+from .fetch import Fetch
+from .issue import IssueUnit
+from .semaphores import Semaphores
+
+__all__ = ["Sequencer"]
+
+#: A reset goes from the instruction queues to the DMA, the matmul engine and the vector engine, a cycle each, and is
+#: long enough to hold them all at once.
+_RESET_CYCLES = 4
+#: Cycles from the beginning of a reset to when the last of these has left it.
+_RESET_REACHES = 2 * _RESET_CYCLES - 1
+#: Cycles from when nothing is under way any more to the last fault that may come of it.
+_LATEST_FAULT = 5
+
+
+class Sequencer(wiring.Component):
+    """Runs one program at a time.
+
+    Rules
+    -----
+    1. ``start`` is ignored while a program runs, and while ``status.error`` is set. It causes a ``reset``, after
+       which the program is fetched from ``program``.
+    2. A program is done when END was decoded, no instruction is queued or under way, and no fetched beat is
+       owed.
+    3. At the first fault ``status.error``, its cause and the address of its instruction are set and ``reset``
+       begins: no engine starts or ends anything after that. Of several faults in a cycle the first of
+       ``ErrorCause`` counts, the load engine's before the store engine's.
+    4. The address is, for ILLEGAL_INSTRUCTION and FETCH_*, the instruction that was to be decoded; for LOAD_*
+       and STORE_*, the one under way; for SEMAPHORE_OVERFLOW, the one that signalled; for WATCHDOG, the
+       oldest under way of the first engine that has one, else the one that waits in the first queue, else the
+       one to be fetched.
+    5. ``soft_reset`` clears the status and causes a ``reset``, whatever goes on.
+    6. ``reset`` is a register, high for four cycles, and during the reset of the whole; what it resets needs no other
+       reset. It reaches the last engine three cycles later, and no instruction is offered before that has left it.
+
+    Members
+    -------
+    start, soft_reset : 1 bit
+    program, window, watchdog
+        From the registers; stable while a program runs.
+    status : StatusSignature
+    reset : 1 bit
+        For all engines and what belongs to them.
+    clear : 1 bit
+        For the counters, in the cycle of an accepted ``start`` or a soft reset.
+    fetch_requests, fetch_data : streams
+        To and from the read arbiter.
+    load, store, matmul, vector : CommandSignature
+    load_outside, load_bus_error, store_outside, store_bus_error : 1 bit
+        Faults of the oldest instruction under way.
+    decoded : 1 bit
+        An instruction has been decoded.
+    busy, waiting : 4 bits
+        One for each ``Engine``, as in ``IssueUnit`` in the cycle before.
+    matmul_blocked, matmul_blocked_by_load, matmul_unfetched : 1 bit
+        The next MATMUL instruction waits for a semaphore, or for one that the load or store engine gives; none waits,
+        but the program has not ended.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self._config = config
+        super().__init__({
+            "start": In(1),
+            "soft_reset": In(1),
+            "program": In(ADDRESS_BITS),
+            "window": In(WindowSignature()),
+            "watchdog": In(32),
+            "status": Out(StatusSignature()),
+            "reset": Out(1, init=1),
+            "clear": Out(1),
+            "fetch_requests": Out(stream.Signature(BurstLayout(config))),
+            "fetch_data": In(stream.Signature(BeatLayout(config))),
+            **{engine.name.lower(): Out(CommandSignature(format))
+               for engine, format in ENGINE_FORMATS.items()},
+            "load_outside": In(1),
+            "load_bus_error": In(1),
+            "store_outside": In(1),
+            "store_bus_error": In(1),
+            "decoded": Out(1),
+            "busy": Out(len(Engine)),
+            "waiting": Out(len(Engine)),
+            "matmul_blocked": Out(1),
+            "matmul_blocked_by_load": Out(1),
+            "matmul_unfetched": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config, status = self._config, self.status
+        fetch, decoder, semaphores = Fetch(config), Decoder(config), Semaphores()
+        units = {engine: IssueUnit(config, format) for engine, format in ENGINE_FORMATS.items()}
+        resettable = reset_by(m, "units", self.reset)
+        m.submodules.fetch = resettable(fetch)
+        m.submodules.decoder = resettable(decoder)
+        m.submodules.semaphores = resettable(semaphores)
+
+        running = Signal()
+        all_idle = Cat(unit.idle for unit in units.values()).all()
+        finished = Signal(len(Engine))
+        connect(m, flipped(self.fetch_requests), fetch.requests)
+        connect(m, fetch.data, flipped(self.fetch_data))
+        connect(m, fetch.window, flipped(self.window))
+        connect(m, decoder.fetched, fetch.instructions)
+        m.d.comb += [
+            units[Engine.LOAD].fails.eq(self.load_outside | self.load_bus_error),
+            units[Engine.STORE].fails.eq(self.store_outside | self.store_bus_error),
+        ]
+        m.d.comb += [fetch.program.eq(self.program), fetch.enable.eq(running & ~decoder.ended)]
+        for i, (engine, unit) in enumerate(units.items()):
+            name = engine.name.lower()
+            m.submodules[name] = resettable(unit)
+            port = getattr(self, name)
+            connect(m, flipped(port), unit.engine)
+            connect(m, unit.queue, getattr(decoder, name))
+            connect(m, unit.semaphores, getattr(semaphores, name))
+            m.d.comb += [
+                unit.enable.eq(running),
+                unit.overflow.eq(semaphores.overflow),
+                finished[i].eq(unit.ended),
+            ]
+            m.d.sync += [self.busy[i].eq(unit.busy & running), self.waiting[i].eq(unit.waiting & running)]
+        matmul = units[Engine.MATMUL]
+        m.d.comb += [
+            self.decoded.eq(decoder.dispatched & running),
+            self.matmul_blocked.eq(semaphores.matmul.blocked),
+            self.matmul_blocked_by_load.eq(semaphores.matmul.by_load),
+            self.matmul_unfetched.eq(matmul.empty & ~decoder.ended),
+        ]
+        ending = Signal(_LATEST_FAULT)
+        m.d.sync += ending.eq(Mux(running, Cat(decoder.ended & all_idle & fetch.quiet, ending), 0))
+
+        # The watchdog.
+        quiet_cycles = Signal(32)
+        expired = Signal()
+        with m.If(self.reset | finished.any() | (self.watchdog == 0)):
+            m.d.sync += [quiet_cycles.eq(0), expired.eq(0)]
+        with m.Elif(running):
+            m.d.sync += [quiet_cycles.eq(quiet_cycles + 1), expired.eq(quiet_cycles >= self.watchdog)]
+
+        # Faults in the order in which they count: cause, condition, and whose instruction it is, of those whose
+        # address is kept. An engine's own faults take the oldest instruction, or the one that signalled, or the head.
+        fetched, load, store, *_ = owners = range(1 + len(Engine))
+        faults = [(cause, decoder.cause == cause, fetched) for cause in (
+            ErrorCause.ILLEGAL_INSTRUCTION, ErrorCause.FETCH_OUTSIDE_WINDOW, ErrorCause.FETCH_BUS_ERROR)]
+        faults += [
+            (ErrorCause.LOAD_OUTSIDE_WINDOW, self.load_outside, load),
+            (ErrorCause.LOAD_BUS_ERROR, self.load_bus_error, load),
+            (ErrorCause.STORE_OUTSIDE_WINDOW, self.store_outside, store),
+            (ErrorCause.STORE_BUS_ERROR, self.store_bus_error, store),
+        ]
+        faults += [(ErrorCause.SEMAPHORE_OVERFLOW, unit.overflows, 1 + i) for i, unit in enumerate(units.values())]
+        faults += [(ErrorCause.WATCHDOG, expired & unit.busy, 1 + i) for i, unit in enumerate(units.values())]
+        faults += [(ErrorCause.WATCHDOG, expired & ~unit.idle, 1 + i) for i, unit in enumerate(units.values())]
+        faults += [(ErrorCause.WATCHDOG, expired, fetched)]
+
+        # A register for the conditions, and one for the first of them and the addresses.
+        faulty = Signal(len(faults))
+        first = Signal(len(faults))
+        failing = Signal()
+        addresses = [Signal(self._config.address_bits, name=f"fault_address_{owner}", reset_less=True)
+                     for owner in owners]
+        m.d.sync += [
+            faulty.eq(Cat(condition & running for _cause, condition, _owner in faults)),
+            first.eq(faulty & -faulty),
+            failing.eq(faulty.any() & running),
+            addresses[fetched].eq(fetch.instructions.p.address),
+            *(address.eq(unit.fault_address) for address, unit in zip(addresses[1:], units.values(), strict=True)),
+        ]
+        starting = Signal(_RESET_REACHES)
+        start = Signal()
+        reset = Signal()
+        resetting = Signal(_RESET_CYCLES - 1)
+        m.d.comb += [
+            status.busy.eq(running | starting.any()),
+            start.eq(self.start & ~status.busy & ~status.error),
+            self.clear.eq(start | self.soft_reset),
+            reset.eq(start | self.soft_reset | (running & failing)),
+        ]
+        m.d.sync += [
+            starting.eq(Cat(start, starting)),
+            resetting.eq(Cat(reset, resetting)),
+            self.reset.eq(reset | resetting.any()),
+        ]
+        with m.If(start):
+            m.d.sync += status.done.eq(0)
+        with m.If(starting[-1]):
+            m.d.sync += running.eq(1)
+        with m.If(running):
+            with m.If(failing):
+                m.d.sync += [
+                    running.eq(0), status.error.eq(1),
+                    status.cause.eq(selected(first, [cause.value for cause, _condition, _owner in faults])),
+                    status.error_address.eq(selected(
+                        [Cat(bit for bit, (_cause, _condition, owner) in zip(first, faults, strict=True)
+                             if owner == whose).any() for whose in owners], addresses)),
+                ]
+            with m.Elif(ending[-1]):
+                m.d.sync += [running.eq(0), status.done.eq(1)]
+        with m.If(self.soft_reset):
+            m.d.sync += [
+                starting.eq(0),
+                running.eq(0),
+                status.done.eq(0),
+                status.error.eq(0),
+                status.cause.eq(ErrorCause.NONE),
+                status.error_address.eq(0),
+            ]
+        return m

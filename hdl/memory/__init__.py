@@ -1,0 +1,1 @@
+"""Scratchpad and accumulators, and the interfaces that engines reach them by."""

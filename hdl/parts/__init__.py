@@ -1,0 +1,1 @@
+"""What every room builds with: queues, delay lines, memories, resets, modules that are written once."""

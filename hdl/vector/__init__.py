@@ -1,0 +1,1 @@
+"""The vector engine: requantisation, curves, softmax, residual sums, LayerNorm."""

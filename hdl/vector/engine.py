@@ -1,0 +1,283 @@
+"""The vector engine: one (row, group of ``lanes`` columns) a cycle through every function.
+
+Stages, counted from the issue of a beat (0):
+
+=========  ====================================================================================
+stage      what is visible
+=========  ====================================================================================
+4          residual operand
+5          accumulators, row entry, first parameters
+6          what the first scale takes of them
+12         result of the first scale
+17         GELU, softmax numerator
+18         operand of the second scale
+23         result of the second scale
+25         the result, written from a register to the accumulators or to the scratchpad
+26 + L     sums and maxima over the lanes (L = log2 lanes)
+27 + L     the one of them that counts
+29 + L     row totals
+51 + L     row table entry, written
+=========  ====================================================================================
+
+The pipeline never stalls: a beat is issued when everything it needs has been granted.
+"""
+
+from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import AcceleratorConfig
+from ..isa import FIRST_PARAMETERS, SECOND_PARAMETERS, VECTOR, Function
+from ..memory.accumulators import ACCUMULATOR_READ_LATENCY, AccumulatorPortSignature
+from ..memory.halves import HalfClaimSignature, HalfUse
+from ..memory.interfaces import READ_LATENCY, CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
+from ..parts.delay import DelayLine
+from ..parts.ram import Ram
+from ..parts.resets import without_reset
+from .issuer import Beat, BeatIssuer, ParameterFeeder
+from .lane import Lane, LaneInputs, RowOperands, chosen
+from .row_statistics import RowStatistics, Tree, tree_latency
+from .row_unit import RowEntry, RowKind, RowUnit, squares_bits
+from .stages import CURVED, OPERANDS, RESCALED, RESULT, Stages
+
+__all__ = ["VectorEngine"]
+
+
+class VectorEngine(wiring.Component):
+    """Runs VECTOR instructions.
+
+    Members
+    -------
+    control : CommandSignature(VECTOR)
+        The sequencer's side is ``Out``.
+    parameters, residual : ScratchpadReadSignature
+    results : ScratchpadWriteSignature
+        Must always be ready.
+    accumulators : AccumulatorPortSignature
+    claim : HalfClaimSignature
+    conflict : out
+        For the counters.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        super().__init__({
+            "control": In(CommandSignature(VECTOR)),
+            "parameters": Out(ScratchpadReadSignature(config)),
+            "residual": Out(ScratchpadReadSignature(config)),
+            "results": Out(ScratchpadWriteSignature(config)),
+            "accumulators": Out(AccumulatorPortSignature(config)),
+            "claim": Out(HalfClaimSignature()),
+            "conflict": Out(1),
+        })
+
+    def elaborate(self, platform):
+        config = self.config
+        m = Module()
+        m.submodules.feeder = feeder = ParameterFeeder(config)
+        m.submodules.issuer = issuer = BeatIssuer(config)
+        m.submodules.row_table = row_table = Ram(RowEntry.as_shape().size, config.row_entries)
+        stages = Stages(m, config, issuer)
+
+        # The scalar of an instruction: the functions that have one drain the pipeline first.
+        multiplier = Signal(16, reset_less=True)
+        shift = Signal(6, reset_less=True)
+        has_scalar = Signal()
+        m.d.sync += has_scalar.eq(
+            issuer.start & issuer.instruction.function.matches(Function.EXPONENTIAL, Function.RESIDUAL))
+        with m.If(has_scalar):
+            m.d.sync += [multiplier.eq(issuer.instruction.multiplier), shift.eq(issuer.instruction.shift)]
+
+        self._control(m, stages, feeder, issuer)
+        row = self._row_operands(m, stages, issuer, row_table, multiplier, shift)
+        lanes = self._lanes(m, platform, stages, feeder, issuer, row)
+        self._write_back(m, stages, issuer, lanes)
+        row_unit = self._statistics(m, stages, issuer, lanes, multiplier, shift)
+
+        m.submodules.written_rows = written_rows = DelayLine(16, stages.entry)
+        m.d.comb += [
+            written_rows.input.eq(issuer.beat.row),
+            row_table.write_enable.eq(row_unit.written | feeder.entry_valid),
+            row_table.write_address.eq(Mux(feeder.entry_valid, feeder.entry_row, written_rows.output)),
+            row_table.write_data.eq(Mux(feeder.entry_valid, feeder.entry.as_value(), row_unit.entry.as_value())),
+        ]
+        return m
+
+    def _control(self, m, stages, feeder, issuer):
+        """Instructions in, halves, and the end of an instruction."""
+        m.submodules.use = use = HalfUse()
+        wiring.connect(m, wiring.flipped(self.control.command), feeder.command)
+        wiring.connect(m, feeder.following, issuer.following)
+        wiring.connect(m, feeder.port, wiring.flipped(self.parameters))
+        wiring.connect(m, issuer.residual, wiring.flipped(self.residual))
+        finished = Signal()
+        m.d.sync += [
+            finished.eq(stages.last[stages.entry]),
+            self.control.finished.eq(stages.last[stages.entry] | feeder.rows_loaded),
+            self.conflict.eq(issuer.conflict | (self.parameters.enable & ~self.parameters.ready)),
+        ]
+        m.d.comb += [
+            issuer.armed.eq(feeder.armed),
+            feeder.taken.eq(issuer.taken),
+            feeder.released.eq(stages.new_group[RESCALED]),
+            feeder.quiet.eq(use.idle & ~issuer.busy),
+            issuer.quiet.eq(use.idle),
+            issuer.stall.eq(use.full),
+            self.claim.request.eq(issuer.request),
+            self.claim.half.eq(issuer.half),
+            self.claim.owned.eq(use.owned),
+            issuer.grant.eq(self.claim.grant),
+            use.start.eq(issuer.start),
+            use.start_half.eq(issuer.half),
+            use.finish.eq(finished),
+            self.accumulators.read_enable.eq(issuer.issue),
+            self.accumulators.read_address.eq(issuer.beat.accumulator),
+        ]
+
+    def _row_operands(self, m, stages, issuer, row_table, multiplier, shift):
+        """The entry of the row table, or the instruction's scalar, in stage OPERANDS."""
+        entry = Signal(RowEntry, reset_less=True)
+        wanted = issuer.beat.row[:len(row_table.read_address)]
+        for stage in range(OPERANDS - 3):
+            register = Signal.like(wanted, name=f"row_{stage + 1}", reset_less=True)
+            m.d.sync += register.eq(wanted)
+            wanted = register
+        m.d.comb += [row_table.read_address.eq(wanted), row_table.read_enable.eq(stages.valid[OPERANDS - 3])]
+        with m.If(stages.valid[OPERANDS - 2]):
+            m.d.sync += entry.eq(row_table.read_data)
+        row = RowOperands(
+            by_row=Signal(name="by_row"), negate=Signal(name="negate"),
+            addend=Signal(signed(32), name="row_addend", reset_less=True),
+            multiplier=Signal(16, name="row_multiplier", reset_less=True),
+            shift=Signal(6, name="row_shift", reset_less=True))
+        here = OPERANDS - 1
+        exponential = stages.is_(here, Function.EXPONENTIAL)
+        with m.If(stages.valid[here]):
+            m.d.sync += [row.by_row.eq(stages.has(here, "row_scaled") | exponential), row.negate.eq(exponential)]
+            with m.If(exponential):
+                m.d.sync += [row.addend.eq(entry.as_value()[:32].as_signed()), row.multiplier.eq(multiplier),
+                             row.shift.eq(shift)]
+            with m.Else():
+                m.d.sync += [
+                    row.addend.eq(Mux(stages.is_(here, Function.LAYER_NORM), entry.addend, 0)),
+                    row.multiplier.eq(entry.multiplier), row.shift.eq(entry.shift),
+                ]
+        return row
+
+    def _residual(self, m, stages, part):
+        """The residual operand's bytes of a beat, asked for a cycle before it is issued. They wait for the second
+        scale, in stage CURVED."""
+        bits = 8 * self.config.lanes
+        words = [self.residual.data.word_select(index, bits) for index in range(self.config.rows // self.config.lanes)]
+        residual = chosen(words, part)
+        for stage in range(READ_LATENCY - 1, CURVED):
+            register = Signal(bits, name=f"residual_{stage + 1}", reset_less=True)
+            with m.If(stages.runs(stage, Function.RESIDUAL)):
+                m.d.sync += register.eq(residual)
+            residual = register
+        return residual
+
+    def _lanes(self, m, platform, stages, feeder, issuer, row):
+        config = self.config
+
+        def carried(value, cycles, name):
+            for stage in range(1, cycles + 1):
+                register = Signal.like(value, name=f"{name}_{stage}", reset_less=True)
+                m.d.sync += register.eq(value)
+                value = register
+            return value
+
+        slice_ = carried(issuer.beat.slice, ACCUMULATOR_READ_LATENCY, "slice")
+        residual = self._residual(m, stages, carried(issuer.beat.part, READ_LATENCY - 1, "part"))
+
+        def records(form, words):
+            return data.View(data.ArrayLayout(form.layout, config.lanes), words[:8 * form.size * config.lanes])
+
+        first, second = records(FIRST_PARAMETERS, feeder.first), records(SECOND_PARAMETERS, feeder.second)
+        lanes = []
+        for lane in range(config.lanes):
+            columns = [self.accumulators.read_data[column] for column in range(lane, config.cols, config.lanes)]
+            lanes.append(Lane(m, platform, stages, lane, LaneInputs(
+                column=chosen(columns, slice_), residual=residual.word_select(lane, 8), first=first[lane],
+                second=second[lane], kept=feeder.first.word_select(lane, 8).any(), row=row)))
+        return lanes
+
+    def _write_back(self, m, stages, issuer, lanes):
+        config = self.config
+        m.submodules.beats = beats = DelayLine(Beat, RESULT)
+        m.d.comb += [
+            beats.input.eq(issuer.beat),
+        ]
+        # From registers, so that who else writes to the scratchpad soon knows whether the bank is free.
+        accumulators, results = self.accumulators, self.results
+        written = [Signal(signed(32), name=f"written_{lane}", reset_less=True) for lane in range(config.lanes)]
+        beat = beats.output
+        m.d.comb += [
+            accumulators.write_enable.eq(stages.runs(RESULT, Function.RESIDUAL)),
+            accumulators.write_address.eq(beat.accumulator),
+            accumulators.write_mask.eq(1 << beat.slice),
+        ]
+        m.d.sync += results.enable.eq(stages.runs_with(RESULT, "writes_scratchpad"))
+        written_to = [(without_reset(m, member), value) for member, value in (
+            (results.address, beat.destination), (results.mask, 1 << beat.part))]
+        with m.If(stages.valid[RESULT]):
+            m.d.sync += [
+                *(register.eq(value) for register, value in written_to),
+                *(word.eq(lane.result) for word, lane in zip(written, lanes, strict=True)),
+            ]
+        m.d.comb += [
+            results.data.eq(Cat(word[:8] for word in written).replicate(config.rows // config.lanes)),
+            *(accumulators.write_data[column].eq(written[column % config.lanes]) for column in range(config.cols)),
+        ]
+
+    def _statistics(self, m, stages, issuer, lanes, multiplier, shift):
+        """Over the lanes, over the groups, and at the last group into the row unit."""
+        config, trees, totals, after = self.config, stages.totals - 1, stages.totals, stages.totals + 2
+        m.submodules.maximum_tree = maximum_tree = Tree(signed(32), config.lanes, maximum=True)
+        m.submodules.sum_tree = sum_tree = Tree(signed(17), config.lanes)
+        m.submodules.square_tree = square_tree = Tree(signed(32), config.lanes)
+        for index, lane in enumerate(lanes):
+            m.d.comb += [
+                maximum_tree.values[index].eq(lane.unmasked),
+                sum_tree.values[index].eq(lane.value),
+                square_tree.values[index].eq(lane.square),
+            ]
+        for level in range(tree_latency(config)):
+            early, late = OPERANDS + 1 + level, RESULT + 1 + level
+            m.d.comb += [
+                maximum_tree.enable[level].eq(stages.runs(early, Function.ROW_MAXIMUM)),
+                sum_tree.enable[level].eq(stages.runs_with(late, "statistics")),
+                square_tree.enable[level].eq(stages.runs(late, Function.RESIDUAL)),
+            ]
+        m.submodules.maxima = maxima = DelayLine(signed(32), RESULT - OPERANDS)
+        m.submodules.rows = rows = DelayLine(16, totals - 2)
+        m.submodules.statistics = statistics = RowStatistics(config)
+        m.submodules.row_unit = row_unit = RowUnit(config)
+        is_maximum = Signal()
+        value = Signal(signed(32), reset_less=True)
+        square = Signal(squares_bits(config), reset_less=True)
+        m.d.sync += is_maximum.eq(stages.is_(trees, Function.ROW_MAXIMUM))
+        with m.If(stages.runs_with(trees, "statistics")):
+            m.d.sync += [
+                value.eq(Mux(stages.is_(trees, Function.ROW_MAXIMUM), maxima.output, sum_tree.result)),
+                square.eq(square_tree.result.as_unsigned()),
+            ]
+        m.d.comb += [
+            maxima.input.eq(maximum_tree.result),
+            rows.input.eq(issuer.beat.row),
+            statistics.row.eq(rows.output),
+            statistics.row_valid.eq(stages.runs_with(totals - 2, "statistics")),
+            statistics.valid.eq(stages.runs_with(totals, "statistics")),
+            statistics.first_group.eq(stages.first_group[totals]),
+            statistics.is_maximum.eq(is_maximum),
+            statistics.value.eq(value),
+            statistics.square.eq(square),
+            row_unit.valid.eq(stages.valid[after] & stages.last_group[after] & stages.has(after, "statistics")),
+            row_unit.kind.eq(Mux(stages.is_(after, Function.ROW_MAXIMUM), RowKind.MAXIMUM, Mux(
+                stages.is_(after, Function.RESIDUAL), RowKind.NORMALISE, RowKind.RECIPROCAL))),
+            row_unit.first.eq(statistics.total),
+            row_unit.squares.eq(statistics.total_squares),
+            row_unit.multiplier.eq(multiplier),
+            row_unit.shift.eq(shift),
+        ]
+        return row_unit

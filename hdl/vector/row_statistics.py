@@ -1,0 +1,150 @@
+"""Sums and maxima over the columns of a row: trees over the lanes, then a running total for each row."""
+
+from amaranth import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from ..config import AcceleratorConfig
+from ..parts.ram import Ram
+from ..parts.resets import without_reset
+from .row_unit import squares_bits
+
+__all__ = ["RowStatistics", "Tree", "tree_latency"]
+
+
+def tree_latency(config: AcceleratorConfig) -> int:
+    """Stages of a tree over the lanes."""
+    return exact_log2(config.lanes)
+
+
+def maximum(left, right):
+    """The larger of two signed values, by the sign of their difference: a comparison would become a tree of logic."""
+    return Mux((right - left)[-1], left, right)
+
+
+class Tree(wiring.Component):
+    """Combines ``lanes`` signed values into one, a register after each level.
+
+    Parameters
+    ----------
+    shape
+        Of the values; sums grow by a bit a level, maxima do not.
+    maximum
+        The largest value in place of the sum.
+
+    Members
+    -------
+    enable : in
+        Bit i clocks level i.
+    values : in
+    result : out
+    """
+
+    def __init__(self, shape, lanes: int, maximum: bool = False):
+        self.levels = exact_log2(lanes)
+        self.maximum = maximum
+        self.width = shape.width
+        growth = 0 if maximum else self.levels
+        super().__init__({
+            "enable": In(self.levels),
+            "values": In(data.ArrayLayout(shape, lanes)),
+            "result": Out(signed(shape.width + growth)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        values = [self.values[i] for i in range(len(self.values))]
+        for level in range(self.levels):
+            width = self.width if self.maximum else self.width + level + 1
+            combined = []
+            for index, (left, right) in enumerate(zip(values[::2], values[1::2], strict=True)):
+                node = Signal(signed(width), name=f"level_{level}_{index}", reset_less=True)
+                with m.If(self.enable[level]):
+                    m.d.sync += node.eq(maximum(left, right) if self.maximum else left + right)
+                combined.append(node)
+            values = combined
+        m.d.comb += self.result.eq(values[0])
+        return m
+
+
+class RowStatistics(wiring.Component):
+    """The running total of each row over the groups of an instruction.
+
+    Members
+    -------
+    row : in
+        The row of the beat that is two cycles before the one of ``valid``.
+    row_valid : in
+        ``row`` is a row.
+    valid, first_group, is_maximum, value, square : in
+        A beat's combined columns; of ``value`` the sum or the maximum over all beats is taken, of ``square`` the sum.
+    total, total_squares : out
+        Two cycles later: over this beat and all earlier groups of its row.
+
+    Rules
+    -----
+    1. Beats of the same row are at least five cycles apart.
+    """
+
+    def __init__(self, config: AcceleratorConfig):
+        self.config = config
+        super().__init__({
+            "row": In(range(config.row_entries)),
+            "row_valid": In(1),
+            "valid": In(1),
+            "first_group": In(1),
+            "is_maximum": In(1),
+            "value": In(signed(32)),
+            "square": In(unsigned(squares_bits(config))),
+            "total": Out(signed(32)),
+            "total_squares": Out(unsigned(squares_bits(config))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        width = squares_bits(self.config)
+        memory = m.submodules.memory = Ram(32 + width, self.config.row_entries)
+        before = Signal(32 + width, reset_less=True)
+        rows = [Signal.like(self.row, name=f"row_{i}", reset_less=True) for i in range(4)]
+        used = Signal()
+        m.d.comb += [memory.read_address.eq(self.row), memory.read_enable.eq(self.row_valid)]
+        m.d.sync += [
+            used.eq(self.row_valid),
+            *(later.eq(row) for row, later in zip([self.row, *rows], rows, strict=False)),
+        ]
+        with m.If(used):
+            m.d.sync += before.eq(memory.read_data)
+
+        # Both sums and the comparison (in two halves), and then what is wanted of them.
+        old, old_squares = before[:32].as_signed(), before[32:]
+        added, was, new = (Signal(signed(32), name=name, reset_less=True) for name in ("added", "was", "new"))
+        squares = Signal(width, reset_less=True)
+        is_maximum, is_first, upper_above, upper_equal, lower_above = (Signal(name=name, reset_less=True) for name in (
+            "is_maximum", "is_first", "upper_above", "upper_equal", "lower_above"))
+        combined = Signal()
+        writing = Signal()
+        m.d.sync += [combined.eq(self.valid), writing.eq(combined)]
+        with m.If(self.valid):
+            m.d.sync += [
+                was.eq(old), new.eq(self.value), is_maximum.eq(self.is_maximum),
+                is_first.eq(self.first_group),
+                upper_above.eq(self.value[16:].as_signed() > old[16:].as_signed()),
+                upper_equal.eq(self.value[16:] == old[16:]),
+                lower_above.eq(self.value[:16] > old[:16]),
+                added.eq(Mux(self.first_group, 0, old) + self.value),
+                squares.eq(Mux(self.first_group, 0, old_squares) + self.square),
+            ]
+        replaces = is_first | upper_above | (upper_equal & lower_above)
+        total, total_squares = without_reset(m, self.total), without_reset(m, self.total_squares)
+        with m.If(combined):
+            m.d.sync += [
+                total.eq(Mux(is_maximum, Mux(replaces, new, was), added)),
+                total_squares.eq(squares),
+            ]
+        m.d.comb += [
+            memory.write_address.eq(rows[3]),
+            memory.write_data.eq(Cat(self.total, self.total_squares)),
+            memory.write_enable.eq(writing),
+        ]
+        return m

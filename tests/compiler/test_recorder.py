@@ -1,0 +1,55 @@
+"""Placement of buffers in a ring that is hardly larger than what an operation needs."""
+
+import celosia.firmware.compiler.recorder as recorder_module
+import pytest
+from celosia.firmware.compiler.memory import Ring
+from celosia.firmware.compiler.recorder import DramArray, Recorder, RingError, View, place
+from celosia.hdl.config import AcceleratorConfig
+from celosia.hdl.isa import Function, Opcode
+
+
+def test_everything_promised_is_exported() -> None:
+    assert all(hasattr(recorder_module, name) for name in recorder_module.__all__)
+
+
+def products(widths: list[int], tiles: int, parameters: int = 0) -> Recorder:
+    """Pieces of activations of ``widths`` words, each for ``tiles`` tiles of weights of six words; before them an
+    operation with ``parameters`` words of parameters."""
+    recorder = Recorder(AcceleratorConfig())
+    if parameters:
+        recorder.vector(Function.GELU, 0, 1, 1, parameters=View(recorder.fill(parameters, 0, "parameters"), 0, 0))
+    for width in widths:
+        a = View(recorder.fill(width, 0, "piece"), 0, width)
+        for _ in range(tiles):
+            recorder.matmul(a, View(recorder.fill(6, 0, "tile"), 0, 6), 0, 1, 1, 1)
+    return recorder
+
+
+def test_loads_run_ahead_as_far_as_the_ring_allows() -> None:
+    program = place(products([2, 2], 2), Ring(0, 100))
+    assert [instruction.opcode for instruction in program] == [Opcode.LOAD] * 6 + [Opcode.MATMUL] * 4
+
+
+def test_what_runs_ahead_can_cut_the_ring_to_pieces() -> None:
+    recorder = products([1, 1], 1, parameters=2)
+    with pytest.raises(RingError, match="6 words do not fit the ring"):
+        place(recorder, Ring(0, 8))
+    program = place(recorder, Ring(0, 8), ahead=False)
+    load, matmul, vector = Opcode.LOAD, Opcode.MATMUL, Opcode.VECTOR
+    assert [i.opcode for i in program] == [load, vector, load, load, matmul, load, load, matmul]
+    assert [(i.fields["a"], i.fields["b"]) for i in program if i.opcode is matmul] == [(0, 1), (0, 1)]
+
+
+def test_operands_that_are_larger_than_the_ring_are_refused() -> None:
+    for ahead in (True, False):
+        with pytest.raises(RingError):
+            place(products([5], 1), Ring(0, 10), ahead)
+
+
+def test_the_last_store_to_rows() -> None:
+    recorder = Recorder(AcceleratorConfig())
+    array = DramArray(0, 16)
+    buffer = View(recorder.scratch(4), 0, 1)
+    for rows in ((0, 4), (4, 8), (0, 4), (2, 3)):
+        recorder.store(buffer, array, rows, 0, 1, "rows")
+    assert [array.last_store(*rows) for rows in ((0, 1), (2, 4), (3, 5), (5, 8), (8, 9))] == [2, 3, 2, 1, -1]

@@ -1,0 +1,91 @@
+"""The simulator's model of the array against the array, in lockstep."""
+
+import random
+
+import numpy as np
+import pytest
+from amaranth import Cat, Module, Signal
+from celosia.generators.configurations import configuration
+from celosia.generators.verilog import convert, simulation_models, to_verilog
+from celosia.hdl.accelerator import Accelerator
+from celosia.hdl.bus.axi import flat_ports
+from celosia.hdl.config import AcceleratorConfig
+from celosia.hdl.matmul.array import SystolicArray
+from celosia.hdl.matmul.rolled_array import RolledArray
+from celosia.hdl.parts.multiplier import PRODUCT_BITS
+from celosia.sim.build import compile_model
+from celosia.sim.model import Simulation
+
+CYCLES = 20_000
+
+
+def random_bits(m, count):
+    """At least ``count`` bits from xorshift generators."""
+    seeds = random.Random(1)
+    words = []
+    for index in range(count // 64 + 1):
+        word = Signal(64, name=f"random_{index}", init=seeds.getrandbits(64) | 1)
+        first = Signal(64, name=f"first_{index}")
+        second = Signal(64, name=f"second_{index}")
+        m.d.comb += [first.eq(word ^ (word << 13)), second.eq(first ^ (first >> 7))]
+        m.d.sync += word.eq(second ^ (second << 17))
+        words.append(word)
+    return Cat(words)
+
+
+class Lockstep(Accelerator):
+    """Both arrays behind the accelerator's ports, which are idle, fed by the same noise: rows of int8 and of
+    uint8, tiles that are shifted and swapped in at any time, also where the rules forbid it.
+
+    ``interrupt`` is high from the first cycle on in which their sums differ; ``m_axi_mem.wdata`` is 1
+    when each bit that a product reaches has been high and low.
+    """
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.array = array = SystolicArray(self.config)
+        m.submodules.rolled = rolled = RolledArray(self.config)
+        rows, cols = self.config.rows, self.config.cols
+        noise = random_bits(m, 16 * rows + 4 * cols)
+        products = Cat(total[:PRODUCT_BITS] for total in array.sums)
+        was_high, was_low = Signal(len(products)), Signal(len(products))
+        activations, weights, events = noise[:8 * rows], noise[8 * rows:16 * rows], noise[16 * rows:]
+        m.d.sync += [
+            was_high.eq(was_high | products),
+            was_low.eq(was_low | ~products),
+        ]
+        for either in (array, rolled):
+            for row in range(rows):
+                activation = activations.word_select(row, 8)
+                m.d.comb += either.activations[row].eq(Cat(activation, activation[7] & events[0]))
+            m.d.comb += [
+                either.weights.as_value().eq(weights),
+                either.swap.eq(events[1:4].all()),
+                either.shift.eq(events[cols:2 * cols] & events[2 * cols:3 * cols]),
+            ]
+        with m.If(array.sums.as_value() != rolled.sums.as_value()):
+            m.d.sync += self.interrupt.eq(1)
+        m.d.comb += self.m_axi_mem.wdata.eq((was_high & was_low).all())
+        return m
+
+
+@pytest.mark.parametrize(("rows", "cols", "target", "share"), [
+    (16, 16, "generic", 1), (8, 4, "generic", 1), (4, 16, "xilinx", 2), (4, 4, "ecp5", 1), (16, 4, "ecp5", 2),
+])
+def test_sums_are_equal_in_every_cycle(rows, cols, target, share):
+    config = AcceleratorConfig(rows=rows, cols=cols, lanes=4, target=target, macs_per_multiplier=share)
+    design = Lockstep(config)
+    verilog = convert(design, name="lockstep", target=target, ports=flat_ports(design)) + simulation_models(target)
+    with Simulation(compile_model(verilog, top="lockstep"), np.zeros(4096, np.uint8)) as simulation:
+        simulation.reset()
+        assert not simulation.run_until(max_cycles=CYCLES), f"they differ before cycle {simulation.cycles}"
+        assert simulation.cycles > CYCLES
+        assert simulation.io.m_axi_mem_wdata == 1, "a bit of the sums has never changed"
+
+
+def test_only_who_asks_gets_the_model():
+    config = configuration("tiny")
+    assert "celosia_rolled_array" not in to_verilog(config)
+    rolled = to_verilog(config, rolled_array=True)
+    assert "module celosia_rolled_array" in rolled
+    assert "celosia_array_row" not in rolled
