@@ -13,7 +13,7 @@ ARGS ?=
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit cocotb bench generate synth docs lint clean
+.PHONY: help run test unit cocotb bench generate synth formal docs lint clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -39,6 +39,10 @@ generate: $(INSTALLED) ## Verilog, header, register map, FuseSoC core, ...: CONF
 synth: $(INSTALLED) ## resources, and timing on ECP5: CONFIG=small PART=LFE5U-85F|ultrascale+|... ARGS="--set lanes=4"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e ".[synth]"
 	$(BIN)/python -m celosia.synth --config $(CONFIG) --part $(PART) --results bench/synth.json $(ARGS)
+
+formal: $(INSTALLED) ## prove the properties of the memory bus, and that planted faults are found
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e ".[formal]"
+	$(BIN)/python -m celosia.synth.formal $(ARGS)
 
 docs: $(INSTALLED) ## write docs/registers.md and docs/isa.md anew
 	$(BIN)/python -m celosia.generators.formats.documents docs

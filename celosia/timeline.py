@@ -61,9 +61,15 @@ class Timeline:
         self.engines = {engine: self._engine(engine, instructions) for engine in Engine}
         self.losses = sorted((span for name in LOSSES for span in self._runs(name)), key=lambda span: span.start)
 
+    def _numbers(self, name: str) -> NDArray[np.uint32]:
+        names = list(OBSERVED)
+        numbers = self._observed >> names.index(name)
+        if name != names[-1]:
+            numbers = numbers & 1
+        return np.roll(numbers, -_LATER.get(name, 0))
+
     def _bits(self, name: str) -> NDArray[np.bool_]:
-        bits: NDArray[np.bool_] = (self._observed >> list(OBSERVED).index(name) & 1).astype(bool)
-        return np.roll(bits, -_LATER.get(name, 0))
+        return self._numbers(name) != 0
 
     def _cycles(self, name: str) -> NDArray[np.int64]:
         return np.flatnonzero(self._bits(name)) - self._first
@@ -85,8 +91,9 @@ class Timeline:
             yield Span(name, int(start), int(end))
 
     def totals(self) -> dict[str, int]:
-        """How often each event of ``COUNTERS`` was seen; a counter has the same number, in steps of its unit."""
-        return {name: int(self._bits(name).sum()) for name, _doc in COUNTERS}
+        """How often each event of ``COUNTERS`` was seen, and how many words were written; a counter has the same
+        number, in steps of its unit."""
+        return {name: int(self._numbers(name).sum()) for name, _doc in COUNTERS}
 
     def use(self, name: str, window: int = TRACE_WINDOW) -> NDArray[np.float64]:
         """The share of each ``window`` cycles in which the event ``name`` of ``COUNTERS`` was seen."""
@@ -99,7 +106,7 @@ class Timeline:
 
 _ENGINE_TRACKS = {engine: 1 + engine.value for engine in Engine}
 _LOSS_TRACK = 1 + len(Engine)
-_USES = {"array_active": "array", "read_bytes": "read bus", "write_bytes": "scratchpad words stored"}
+_USES = {"array_active": "array", "read_bytes": "read bus", "write_bytes": "write bus"}
 
 
 def _events(timelines: Sequence[Timeline]) -> Iterator[dict[str, Any]]:

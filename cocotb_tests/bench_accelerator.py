@@ -6,11 +6,12 @@ import cocotb
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.control.control import constant_registers
 from celosia.hdl.isa import END, INSTRUCTION_BYTES, SEMAPHORE_BITS, TRANSFER, Opcode
-from celosia.hdl.registers import ErrorCause
+from celosia.hdl.registers import DEFAULT_WATCHDOG, ErrorCause, register
+from cocotb.triggers import ReadOnly, RisingEdge
 
 from cocotb_tests.accelerator_driver import BASE, LIMIT, AcceleratorDriver, Job
 from cocotb_tests.harness import bench_parameters
-from cocotb_tests.models import cycles
+from cocotb_tests.models import cycles, status_of
 
 CONFIG = AcceleratorConfig.from_toml(bench_parameters()["config"])
 SMALL = (8, 16, 2)  # hidden, FFN, heads
@@ -161,8 +162,13 @@ async def faults_are_reported_and_left_behind(dut):
         address = getattr(Fault(accelerator, job), name)()
         accelerator.stress(random.choice([0.0, 0.3]))
         await accelerator.launch(job.program.address)
+        if accelerator.memory.hanging:
+            await cycles(dut.clk, 3500)
+            assert await accelerator.status() == status_of(busy=1, stopping=1, cause=cause.value)
+            assert dut.interrupt.value == 0
+            accelerator.memory.hanging = False
         await accelerator.fails(cause, address)
-        accelerator.memory.bad, accelerator.memory.hanging = range(0), False
+        accelerator.memory.bad = range(0)
         await accelerator.run(job)
 
 
@@ -193,7 +199,7 @@ async def small_programs_fail_as_they_should(dut):
     for _ in range(2):
         memory.data[PROGRAM:LIMIT] = code(*[load(signal=4)] * most).ljust(LIMIT - PROGRAM, b"\0")
         await accelerator.launch(PROGRAM)
-        assert await accelerator.ended() == {"busy": 0, "done": 1, "error": 0, "cause": 0}
+        assert await accelerator.ended() == status_of(done=1)
     await accelerator.run(Job(CONFIG, SMALL, [2]))
 
 
@@ -208,9 +214,67 @@ async def a_reset_at_any_time_leaves_nothing_behind(dut):
         stopped.place(accelerator.memory.data)
         await accelerator.launch(stopped.program.address)
         await cycles(dut.clk, random.randrange(cycle_count))
-        await accelerator.set("control", "reset")
-        assert await accelerator.status() == {"busy": 0, "done": 0, "error": 0, "cause": 0}
-        await cycles(dut.clk, 200)  # what the bus owes
+        accelerator.stress(random.choice([0.0, 0.2, 0.8]))
+        await accelerator.soft_reset()
+        job.place(accelerator.memory.data)
+        before = bytes(accelerator.memory.data)
+        accelerator.memory.taken = 0
+        await cycles(dut.clk, 500)
+        assert accelerator.memory.data == before
+        assert accelerator.memory.taken == 0
+        await accelerator.run(job)
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def an_error_shows_when_the_bus_owes_nothing(dut):
+    """From the interrupt on, memory belongs to the host, also where the memory is slow."""
+    accelerator = await driver(dut, latency=20)
+    for name in random.sample(["illegal_opcode", "load_outside", "store_outside", "load_bus_error"], 4):
+        job = Job(CONFIG, SMALL, [CONFIG.rows + 1])
+        job.place(accelerator.memory.data)
+        address = getattr(Fault(accelerator, job), name)()
+        accelerator.stress(0.8)
+        await accelerator.launch(job.program.address)
+        assert (await accelerator.ended())["cause"] == FAULTS[name].value
+        before = bytes(accelerator.memory.data)
+        accelerator.memory.taken = 0
+        await cycles(dut.clk, 500)
+        assert accelerator.memory.data == before
+        assert accelerator.memory.taken == 0
+        await accelerator.fails(FAULTS[name], address)
+        accelerator.memory.bad = range(0)
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def a_reset_of_one_cycle_is_enough(dut):
+    """Rule 1 of the accelerator: at any time, also while the host writes a register."""
+    accelerator = await driver(dut, 0.2, latency=5)
+    job = Job(CONFIG, SMALL, [2])
+    outputs = [dut.interrupt, *(
+        getattr(dut, f"{port}_{name}") for port, names in (
+            ("s_axi_ctrl", ("awready", "wready", "bvalid", "arready", "rvalid")),
+            ("m_axi_mem", ("awvalid", "wvalid", "bready", "arvalid", "rready"))) for name in names)]
+    for _ in range(25):
+        job.place(accelerator.memory.data)
+        await accelerator.write_wide("window_base", BASE)
+        await accelerator.write_wide("window_limit", LIMIT)
+        await accelerator.launch(job.program.address)
+        await cycles(dut.clk, random.randrange(400))
+        host = cocotb.start_soon(accelerator.host.write(register("watchdog").offset, bytes(4)))
+        await cycles(dut.clk, random.randrange(8))
+        dut.rst.value = 1
+        await ReadOnly()
+        assert not any(int(output.value) for output in outputs)
+        await RisingEdge(dut.clk)
+        host.cancel()
+        dut.rst.value = 0
+        await ReadOnly()
+        assert not any(int(output.value) for output in outputs)
+        await RisingEdge(dut.clk)
+        assert await accelerator.read("watchdog") == DEFAULT_WATCHDOG
+        await accelerator.write_wide("window_base", BASE)
+        await accelerator.write_wide("window_limit", LIMIT)
+        await cycles(dut.clk, 200)  # until the model of the memory has forgotten what it was asked
         await accelerator.run(job)
 
 
@@ -243,7 +307,7 @@ async def the_interrupt_follows_its_register(dut):
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
-async def a_start_while_a_program_runs_is_ignored(dut):
+async def a_start_while_a_program_runs_is_refused(dut):
     accelerator = await driver(dut, latency=20)
     job = Job(CONFIG, SMALL, [2])
     job.place(accelerator.memory.data)
@@ -251,7 +315,7 @@ async def a_start_while_a_program_runs_is_ignored(dut):
     await accelerator.launch(job.program.address)
     for _ in range(5):
         await accelerator.set("control", "start")
-        assert (await accelerator.status())["busy"] == 1
+        assert await accelerator.status() == status_of(busy=1, refused=1)
     assert (await accelerator.ended())["done"] == 1
     job.check(before, accelerator.memory)
     assert await accelerator.read_wide("instructions") == len(job.program.instructions)

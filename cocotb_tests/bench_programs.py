@@ -9,6 +9,7 @@ from celosia.sim.functional import FunctionalMachine
 
 from cocotb_tests.accelerator_driver import BASE, LIMIT, AcceleratorDriver
 from cocotb_tests.harness import bench_parameters
+from cocotb_tests.models import status_of
 from cocotb_tests.random_programs import RandomProgram
 
 CONFIG = AcceleratorConfig.from_toml(bench_parameters()["config"])
@@ -27,7 +28,7 @@ async def memory_is_as_if_executed_in_order(dut):
             program.memory, program.address, BASE, check_races=True)
         accelerator.stress(random.choice([0.0, 0.0, 0.1, 0.4]))
         await accelerator.launch(program.address)
-        assert await accelerator.ended() == {"busy": 0, "done": 1, "error": 0, "cause": 0}
+        assert await accelerator.ended() == status_of(done=1)
         found = np.frombuffer(bytes(memory.data[BASE:LIMIT]), np.uint8)
         wrong = np.flatnonzero(found != program.memory)
         if wrong.size:

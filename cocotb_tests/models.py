@@ -8,10 +8,13 @@ from typing import Any
 
 import cocotb
 from celosia.hdl.memory.interfaces import READ_LATENCY
+from celosia.hdl.registers import register
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiBus, AxiSlave
 
-__all__ = ["CommandDriver", "Memory", "ReadPort", "WritePort", "cycles", "random_bits", "sampled"]
+__all__ = [
+    "CommandDriver", "Memory", "ReadPort", "WritePort", "cycles", "random_bits", "sampled", "status_fields",
+    "status_of"]
 
 
 def random_bits(probability: float) -> Iterator[bool]:
@@ -23,6 +26,16 @@ def random_bits(probability: float) -> Iterator[bool]:
 def sampled(signal: Any) -> int:
     """The value of ``signal`` as an unsigned number."""
     return int(signal.value)
+
+
+def status_fields(value: int) -> dict[str, int]:
+    """The fields of the status register."""
+    return {bits.name: value >> bits.offset & (1 << bits.width) - 1 for bits in register("status").bits}
+
+
+def status_of(**fields: int) -> dict[str, int]:
+    """All fields of the status register: those that are named, and zeros."""
+    return status_fields(0) | fields
 
 
 async def cycles(clock: Any, count: int) -> None:
@@ -53,6 +66,7 @@ class Memory:
         self.bad: range = range(0)  # addresses that are answered with an error
         self.hanging = False
         self.reads: list[int] = []
+        self.taken = 0  # bursts, of either direction
         self.written = bytearray(size)  # how often each byte was written, up to 255
         self._burst_end = 0
         # Not a line for each burst.
@@ -73,6 +87,7 @@ class Memory:
 
     async def read(self, address: int, length: int) -> bytes:
         self.reads.append(address)
+        self.taken += 1
         if address != self._burst_end:
             await cycles(self.clock, self.latency)
         self._burst_end = address + length
@@ -83,6 +98,7 @@ class Memory:
         return bytes(self.data[address:address + length])
 
     async def write(self, address: int, data: bytes) -> None:
+        self.taken += 1
         while self.hanging:
             await RisingEdge(self.clock)
         if address in self.bad or address + len(data) > len(self.data):

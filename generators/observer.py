@@ -13,15 +13,17 @@ __all__ = ["OBSERVED", "OBSERVER", "observer"]
 OBSERVER = f"{TOP}_observed"
 
 _SEQUENCER = "accelerator.control_plane.sequencer"
+_NUMBER = "write_bytes"
 #: What is seen of a cycle, the lowest bit first: name and the expression in the hierarchy of the Verilog. A counter
-#: counts the cycles in which its bit is set, two cycles later; an engine is given instructions and finishes them.
+#: counts the cycles in which its bit is set, two cycles later; an engine is given instructions and finishes them. Last
+#: comes what is a number, and has all the bits that are left.
 OBSERVED: dict[str, str] = {
-    **{name: f"accelerator.control_plane.counters.events__{name}" for name, _doc in COUNTERS},
+    **{name: f"accelerator.control_plane.counters.events__{name}" for name, _doc in COUNTERS if name != _NUMBER},
     **{f"{engine.name.lower()}_{event}": f"{_SEQUENCER}.{engine.name.lower()}.{signal}"
        for engine in Engine for event, signal in (
            ("accepts", "under_way.input__valid"), ("finishes", "engine__finished"))},
+    _NUMBER: f"accelerator.control_plane.counters.events__{_NUMBER}",
 }
-assert len(OBSERVED) <= 32
 
 
 def observer(config: AcceleratorConfig) -> str:
@@ -32,4 +34,4 @@ def observer(config: AcceleratorConfig) -> str:
     return "\n".join([
         "", f"module {OBSERVER}(", ",\n".join([*declarations, "  output [31:0] observed"]), ");",
         f"  {TOP} accelerator({', '.join(f'.{port.name}({port.name})' for port in ports)});",
-        f"  assign observed = {{{32 - len(OBSERVED)}'d0, {', '.join(reversed(OBSERVED.values()))}}};", "endmodule", ""])
+        f"  assign observed = {{{', '.join(reversed(OBSERVED.values()))}}};", "endmodule", ""])

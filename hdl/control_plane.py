@@ -1,6 +1,6 @@
 """Everything of the accelerator but its datapath: registers, sequencer, DMA and the memory bus."""
 
-from amaranth import Module, Signal
+from amaranth import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -31,7 +31,7 @@ class ControlPlane(wiring.Component):
        that works on instructions, in here and in the datapath, must be reset by it, and needs no other reset: no
        ``finished`` may follow it.
     2. The bus side of the DMA is not reset by it: bursts under way are completed, their data dropped, writes
-       without byte enables (``ReadArbiter``, ``WriteChannel``).
+       without byte enables (``ReadArbiter``, ``WriteChannel``); until then the program is being stopped.
 
     Members
     -------
@@ -96,8 +96,9 @@ class ControlPlane(wiring.Component):
         connect(m, store.port, flipped(self.store_port))
         connect(m, store.requests, writes.requests)
         connect(m, store.beats, writes.beats)
-        for window in (sequencer.window, load.window, store.window):
-            m.d.comb += [window.base.eq(control.window.base), window.limit.eq(control.window.limit)]
+        connect(m, control.window, sequencer.window)
+        quiet = Signal()
+        m.d.sync += quiet.eq(reads.quiet & writes.quiet)
         m.d.comb += [
             self.interrupt.eq(control.interrupt),
             self.reset.eq(reset),
@@ -105,6 +106,12 @@ class ControlPlane(wiring.Component):
             writes.flush.eq(reset),
             store.burst_finished.eq(writes.finished),
             store.burst_error.eq(writes.error),
+            store.burst_outside.eq(writes.outside),
+            reads.bounds.eq(sequencer.bounds),
+            writes.bounds.eq(sequencer.bounds),
+            sequencer.quiet.eq(quiet),
+            sequencer.fetch_passed.eq(reads.fetch_passed),
+            sequencer.fetch_refused.eq(reads.fetch_refused),
             sequencer.start.eq(control.start),
             sequencer.soft_reset.eq(control.reset),
             sequencer.program.eq(control.program),
@@ -115,13 +122,13 @@ class ControlPlane(wiring.Component):
             sequencer.store_bus_error.eq(store.bus_error),
         ]
 
-        events, running = counters.events, sequencer.status.busy
+        events, running = counters.events, sequencer.running
         m.d.comb += [
             counters.clear.eq(sequencer.clear),
             events.cycles.eq(running),
             events.instructions.eq(sequencer.decoded),
             events.read_bytes.eq(reads.beat & running),
-            events.write_bytes.eq(store.stored_word & running),
+            events.write_bytes.eq(Mux(sequencer.moving, writes.written, 0)),
         ]
         m.d.comb += [
             events.vector_conflict.eq(self.vector_conflict & running),

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 from .enums import Enum
 
-__all__ = ["ACCELERATOR_ID", "COUNTERS", "LOSSES", "REGISTERS", "VERSION", "WIDE_BITS", "Access", "Bits", "ErrorCause",
-           "Register", "register"]
+__all__ = ["ACCELERATOR_ID", "COUNTERS", "DEFAULT_WATCHDOG", "LOSSES", "REGISTERS", "VERSION", "WIDE_BITS", "Access",
+           "Bits", "ErrorCause", "Register", "register"]
 
 #: Reads as the ASCII characters "CELO".
 ACCELERATOR_ID = 0x43454C4F
 #: Major << 16 | minor of the register map and instruction set.
-VERSION = 0x0001_0000
+VERSION = 0x0001_0001
+#: Cycles of the watchdog after a reset: more than any instruction takes with a memory that answers, a second or so.
+DEFAULT_WATCHDOG = 1 << 27
 #: Width of an address or a counter, which takes two registers: the upper one has the bits from 32 on.
 WIDE_BITS = 48
 
@@ -55,7 +57,7 @@ class Bits:
 @dataclass(frozen=True)
 class Register:
     """A 32-bit register at byte ``offset``; without ``bits`` it is one number of ``width`` bits. What has no meaning
-    reads as zero."""
+    reads as zero. After a reset a register that is read-write has the value ``reset``."""
 
     name: str
     offset: int
@@ -63,6 +65,7 @@ class Register:
     doc: str
     bits: tuple[Bits, ...] = ()
     width: int = 32
+    reset: int = 0
 
     def fields(self) -> tuple[Bits, ...]:
         """The fields; of a register that is one number, that number, called ``value``."""
@@ -90,7 +93,7 @@ COUNTERS: tuple[tuple[str, str], ...] = (
     ("cycles", "cycles from doorbell to end"),
     ("instructions", "instructions fetched"),
     ("read_bytes", "bytes read from DRAM"),
-    ("write_bytes", "bytes written to DRAM"),
+    ("write_bytes", "bytes that the memory has taken"),
     ("array_active", "cycles in which a row of A entered the array"),
     ("load_busy", "cycles in which the load engine had an instruction under way"),
     ("store_busy", "cycles in which the store engine had an instruction under way"),
@@ -112,6 +115,7 @@ def _width(name: str) -> int:
 def _registers() -> tuple[Register, ...]:
     read, write, command = Access.READ, Access.WRITE, Access.COMMAND
     upper = f"bits {WIDE_BITS - 1} to 32"
+    resets = {"watchdog": DEFAULT_WATCHDOG}
     specs: list[tuple[str, Access, str, tuple[Bits, ...]]] = [
         ("id", read, f"what tells a Celosia accelerator: 0x{ACCELERATOR_ID:08x}, the characters CELO", ()),
         ("version", read, "major and minor version of register map and instruction set",
@@ -132,12 +136,18 @@ def _registers() -> tuple[Register, ...]:
           Bits("max_tokens_log2", 16, 8, "longest sequence"),
           Bits("outstanding_reads", 24, 8, "read bursts in flight"))),
         ("control", command, "commands",
-         (Bits("start", 0, 1, "run the program; ignored while one runs"),
+         (Bits("start", 0, 1, "run the program, with window and watchdog as they are now; waits for the end of a soft "
+               "reset; refused while a program runs, and after an error"),
           Bits("reset", 1, 1, "soft reset: stops and clears everything but the registers that are read-write"))),
         ("status", read, "state",
-         (Bits("busy", 0, 1, "a program runs"), Bits("done", 1, 1, "a program has ended without error"),
-          Bits("error", 2, 1, "a program has stopped with an error; a soft reset clears it"),
-          Bits("cause", 8, 8, "why it has stopped", values=ErrorCause))),
+         (Bits("busy", 0, 1, "a program runs, waits to be started, or is being stopped"),
+          Bits("done", 1, 1, "a program has ended without error, and the memory bus owes nothing"),
+          Bits("error", 2, 1, "a program has stopped with an error, and the memory bus owes nothing; a soft reset "
+               "clears it"),
+          Bits("stopping", 3, 1, "a program is being stopped, after an error or a soft reset: the memory still has to "
+               "answer, and may still be written"),
+          Bits("refused", 4, 1, "a start was refused; cleared by one that is not, and by a soft reset"),
+          Bits("cause", 8, 8, "why it has stopped, or is being stopped", values=ErrorCause))),
         ("interrupt", write, "interrupt",
          (Bits("enable", 0, 1, "raise the line while done or error is set"),
           Bits("acknowledge", 1, 1, "lower the line until the next end", Access.COMMAND))),
@@ -148,11 +158,11 @@ def _registers() -> tuple[Register, ...]:
         ("window_limit_low", write, "first DRAM byte address above the window, bits 31 to 0", ()),
         ("window_limit_high", write, upper, ()),
         ("watchdog", write, "cycles without any engine finishing an instruction after which the program is "
-         "stopped; 0 turns it off", ()),
+         f"stopped; 0 turns it off; {DEFAULT_WATCHDOG:,} after a reset", ()),
         ("error_address_low", read, "DRAM byte address of the instruction that failed, bits 31 to 0", ()),
         ("error_address_high", read, upper, ()),
     ]
-    registers = [Register(name, 4 * i, access, doc, bits, _width(name))
+    registers = [Register(name, 4 * i, access, doc, bits, _width(name), resets.get(name, 0))
                  for i, (name, access, doc, bits) in enumerate(specs)]
     offset = 0x80
     for name, doc in COUNTERS:

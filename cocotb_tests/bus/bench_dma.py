@@ -75,11 +75,15 @@ class Bench:
         raise AssertionError("waited too long")
 
     async def reset(self):
+        """As the sequencer does: nothing starts before the bus owes nothing any more."""
         self.dut.soft_reset.value = 1
         await RisingEdge(self.dut.clk)
         self.dut.soft_reset.value = 0
         await RisingEdge(self.dut.clk)
         self.load.finished = self.store.finished = 0
+
+    async def quiet(self):
+        await self.until(lambda: self.dut.quiet.value == 1)
 
     def check_errors(self):
         for name in ("load_outside", "load_bus_error", "store_outside", "store_bus_error"):

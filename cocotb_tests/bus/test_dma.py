@@ -5,8 +5,8 @@ from amaranth import Module, ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from celosia.hdl.bus.axi import AXI4Signature, connect_channels, flat_ports
-from celosia.hdl.bus.bursts import WindowSignature
 from celosia.hdl.bus.dma import LoadEngine, StoreEngine
+from celosia.hdl.bus.guard import WindowSignature, bounds_of
 from celosia.hdl.bus.read_channel import ReadArbiter
 from celosia.hdl.bus.write_channel import WriteChannel
 from celosia.hdl.config import AcceleratorConfig
@@ -41,6 +41,7 @@ class TransferTop(wiring.Component):
             "load_bus_error": Out(1),
             "store_outside": Out(1),
             "store_bus_error": Out(1),
+            "quiet": Out(1),
             "bus": Out(AXI4Signature.of(config)),
         })
 
@@ -61,13 +62,14 @@ class TransferTop(wiring.Component):
         connect(m, store.beats, writes.beats)
         connect_channels(m, self.bus, reads.bus)
         connect_channels(m, self.bus, writes.bus)
-        for window in (load.window, store.window):
-            m.d.comb += [window.base.eq(self.window.base), window.limit.eq(self.window.limit)]
         m.d.comb += [
+            *(channel.bounds.eq(bounds_of(self.config, self.window)) for channel in (reads, writes)),
             reads.flush.eq(self.soft_reset),
             writes.flush.eq(self.soft_reset),
             store.burst_finished.eq(writes.finished),
             store.burst_error.eq(writes.error),
+            store.burst_outside.eq(writes.outside),
+            self.quiet.eq(reads.quiet & writes.quiet),
             self.load_outside.eq(load.outside),
             self.load_bus_error.eq(load.bus_error),
             self.store_outside.eq(store.outside),

@@ -19,11 +19,11 @@ from celosia.hdl.isa import (
     Opcode,
 )
 from celosia.hdl.registers import COUNTERS, LOSSES, ErrorCause, register
-from cocotb.triggers import RisingEdge
+from cocotb.triggers import FallingEdge, RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster
 
 from cocotb_tests.harness import bench_parameters, start_clock
-from cocotb_tests.models import Memory, ReadPort, WritePort, cycles
+from cocotb_tests.models import Memory, ReadPort, WritePort, cycles, status_fields, status_of
 
 CONFIG = AcceleratorConfig.from_toml(bench_parameters()["config"])
 BUS, WORD = CONFIG.bus_bytes, CONFIG.word_bytes
@@ -157,8 +157,7 @@ class Bench:
         return await self.read(f"{name}_low") | await self.read(f"{name}_high") << 32
 
     async def status(self):
-        value = await self.read("status")
-        return {bits.name: value >> bits.offset & ((1 << bits.width) - 1) for bits in register("status").bits}
+        return status_fields(await self.read("status"))
 
     async def launch(self, program, at=PROGRAM):
         """Put a program, a list of instructions, into memory and start it."""
@@ -178,17 +177,35 @@ class Bench:
     async def run(self, program, at=PROGRAM):
         await self.launch(program, at)
         await self.interrupted()
-        assert await self.status() == {"busy": 0, "done": 1, "error": 0, "cause": 0}
+        assert await self.status() == status_of(done=1)
 
-    async def fails(self, cause, address):
+    async def fails(self, cause, address, refused=0):
         await self.interrupted()
-        assert await self.status() == {"busy": 0, "done": 0, "error": 1, "cause": cause.value}
+        assert await self.status() == status_of(error=1, cause=cause.value, refused=refused)
         assert await self.read48("error_address") == address
 
-    async def soft_reset(self):
-        await self.write("control", 2)
-        assert await self.status() == {"busy": 0, "done": 0, "error": 0, "cause": 0}
+    async def hangs(self, cause, address):
+        """The program must be stopping for this cause, and tell so, but not end, since the memory does not answer."""
+        for _ in range(200):
+            if (await self.status())["stopping"]:
+                break
+        await cycles(self.dut.clk, 500)
+        assert await self.status() == status_of(busy=1, stopping=1, cause=cause.value)
         assert self.dut.interrupt.value == 0
+        if address is not None:
+            assert await self.read48("error_address") == address
+
+    async def soft_reset(self, limit=2000):
+        """Make one, and wait until the bus owes nothing any more; nothing is read or written after that."""
+        await self.write("control", 2)
+        assert self.dut.interrupt.value == 0
+        for _ in range(limit):
+            if (await self.status()) == status_of():
+                break
+            assert await self.status() in (status_of(busy=1, stopping=1), status_of())
+        else:
+            raise AssertionError("the stop does not end")
+        self.memory.taken = 0
 
     async def works(self):
         """A program that uses all engines runs to its end and does what it says."""
@@ -397,11 +414,65 @@ async def an_error_must_be_cleared_before_the_next_start(dut):
     bench = await Bench(dut).start()
     await bench.launch([bytes(INSTRUCTION_BYTES)])
     await bench.fails(ErrorCause.ILLEGAL_INSTRUCTION, PROGRAM)
+    low = cocotb.start_soon(falls(dut.interrupt))
     await bench.write("control", 1)
     await cycles(dut.clk, 50)
-    await bench.fails(ErrorCause.ILLEGAL_INSTRUCTION, PROGRAM)
+    await bench.fails(ErrorCause.ILLEGAL_INSTRUCTION, PROGRAM, refused=1)
+    assert not low.done(), "a start that is refused lowers the interrupt for no cycle"
+    low.cancel()
     await bench.soft_reset()
     await bench.works()
+
+
+async def falls(signal):
+    await FallingEdge(signal)
+
+
+@cocotb.test(timeout_time=5, timeout_unit="ms")
+async def a_start_is_refused_while_a_program_runs(dut):
+    """Sequencer rule 1."""
+    bench = await Bench(dut).start()
+    bench.matmul.delay = (300, 300)
+    await bench.launch([matmul(), END_])
+    assert await bench.status() == status_of(busy=1)
+    await bench.write("control", 1)
+    assert await bench.status() == status_of(busy=1, refused=1)
+    await bench.interrupted()
+    assert await bench.status() == status_of(done=1, refused=1)
+    assert await bench.read48("instructions") == 2
+    await bench.works()
+
+
+@cocotb.test(timeout_time=5, timeout_unit="ms")
+async def registers_that_are_written_later_are_for_the_next_program(dut):
+    """Sequencer rule 1: a program keeps the address, the window and the watchdog that it was started with."""
+    bench = await Bench(dut).start()
+    bench.stress(0.2, 0.2)
+    program = [load(signal=1), matmul(wait=1, signal=2)]
+    program += [store(wait=2, address=DATA + 0x1000, signal=4), load(wait=4, address=DATA + 0x2000)] + [matmul()] * 40
+    values = {"program": (PROGRAM, 0xF000), "window_base": (BASE, DATA), "window_limit": (LIMIT, DATA)}
+    for name, (good, other) in values.items():
+        for wait in (0, random.randrange(300)):
+            await bench.launch([*program, END_])
+            await cycles(dut.clk, wait)
+            await bench.write48(name, other)
+            await bench.interrupted()
+            assert await bench.status() == status_of(done=1), name
+            assert await bench.read48("instructions") == len(program) + 1
+            if name != "program":
+                await bench.write("control", 1)  # now it counts
+                await bench.interrupted()
+                assert (await bench.status())["error"] == 1
+                await bench.soft_reset()
+            await bench.write48(name, good)
+    bench.matmul.delay = (300, 300)
+    await bench.launch([matmul(), END_])
+    await bench.write("watchdog", 100)
+    await bench.interrupted()
+    assert await bench.status() == status_of(done=1)
+    await bench.launch([matmul(), END_])
+    await bench.fails(ErrorCause.WATCHDOG, PROGRAM)
+    assert all(BASE <= address < LIMIT for address in bench.memory.reads)
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
@@ -488,17 +559,27 @@ async def the_watchdog_frees_a_program_that_hangs(dut):
         if address is not None:
             await cycles(dut.clk, 25)
         bench.memory.hanging = True
-        await bench.interrupted()
-        status = await bench.status()
-        if status["error"]:
-            assert status["cause"] == ErrorCause.WATCHDOG.value
-        await bench.soft_reset()
-        # Started again while the memory still hangs: nothing but the watchdog.
-        await bench.launch(program)
-        await bench.interrupted()
-        assert (await bench.status())["cause"] == ErrorCause.WATCHDOG.value
-        await bench.soft_reset()
-        bench.memory.hanging = False
+        await bench.hangs(ErrorCause.WATCHDOG, address)
+        if random.random() < 0.5:  # it ends as soon as the memory answers
+            bench.memory.hanging = False
+            await bench.interrupted()
+            assert await bench.status() == status_of(error=1, cause=ErrorCause.WATCHDOG.value)
+            await bench.soft_reset()
+        else:  # neither a soft reset nor a start that waits for it end before that
+            await bench.write("control", 2)
+            await cycles(dut.clk, 300)
+            assert await bench.status() == status_of(busy=1, stopping=1)
+            if random.random() < 0.5:
+                await bench.launch([matmul(), END_])
+                await cycles(dut.clk, 300)
+                assert await bench.status() == status_of(busy=1, stopping=1)
+                assert not bench.log
+                bench.memory.hanging = False
+                await bench.interrupted()
+                assert await bench.status() == status_of(done=1)
+                assert len(bench.log) == 2
+            bench.memory.hanging = False
+            await bench.soft_reset()
         await bench.works()
 
 
@@ -518,11 +599,20 @@ async def a_soft_reset_at_any_time_is_clean(dut):
         await bench.launch(program)
         await cycles(dut.clk, random.randrange(1, 400))
         bench.memory.hanging = round % 5 == 0
-        await bench.soft_reset()
         if bench.memory.hanging:
-            await cycles(dut.clk, 30)
-            bench.memory.hanging = False
+            cocotb.start_soon(answers(bench))
+        await bench.soft_reset()
+        # Whatever the host writes now stays there.
+        bench.memory.data[DATA:] = data = random.randbytes(len(bench.memory.data) - DATA)
+        await cycles(dut.clk, 300)
+        assert bench.memory.data[DATA:] == data
+        assert bench.memory.taken == 0
         await bench.works()
+
+
+async def answers(bench):
+    await cycles(bench.dut.clk, 300)
+    bench.memory.hanging = False
 
 
 @cocotb.test(timeout_time=2, timeout_unit="ms")

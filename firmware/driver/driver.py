@@ -15,7 +15,7 @@ from ..compiler.compiler import compile_program
 from ..compiler.program import KeptTensor, Program
 from ..machine.assembler import AssemblerError, Instruction
 from ..machine.layout import ModelImage, build_image
-from .transport import Progress, Transport
+from .transport import Progress, Transport, status_fields
 
 __all__ = [
     "Accelerator",
@@ -24,11 +24,14 @@ __all__ = [
     "DriverError",
     "HardwareError",
     "HardwareMismatchError",
+    "MemorySilentError",
     "utilisation",
 ]
 
 #: Cycles without progress after which the hardware stops a program.
 _WATCHDOG = 10_000_000
+#: Looks at the status after which a stop does not end any more: the memory owes an answer.
+_STOP_LOOKS = 10_000
 _DEFAULT_CYCLES = 10_000_000_000
 
 Mask = NDArray[np.bool_]
@@ -51,6 +54,18 @@ class HardwareMismatchError(AcceleratorError):
             f"register {name} must read {expected:#010x} for this configuration, not {found:#010x}"
         )
         self.register, self.expected, self.found = name, expected, found
+
+
+class MemorySilentError(AcceleratorError):
+    """The accelerator can't come to rest, since the memory does not answer: no register helps, AXI4 has no means to
+    withdraw what was asked for."""
+
+    def __init__(self, cause: ErrorCause):
+        reason = f" after {cause.name}" if cause is not ErrorCause.NONE else ""
+        super().__init__(
+            f"the accelerator is still being stopped{reason}: the memory has not answered what it was asked; "
+            "reset memory and accelerator together")
+        self.cause = cause
 
 
 class HardwareError(AcceleratorError):
@@ -195,6 +210,8 @@ class Accelerator:
             When an input or a mask has the wrong shape or type, or ``max_cycles`` have passed without an end.
         HardwareError
             When the accelerator stopped with an error; a soft reset has been made.
+        MemorySilentError
+            When it can't stop, since the memory does not answer.
         """
         if self._image is None:
             raise DriverError("a model must be loaded before a batch can run")
@@ -261,18 +278,34 @@ class Accelerator:
             max_cycles, on_progress, [address for _, address in _layer_marks(program)],
             lambda index: snapshots.append(self._counters()),
         )
-        status = self._read("status")
-        fields = {b.name: status >> b.offset & ((1 << b.width) - 1) for b in register("status").bits}
+        fields = self._status()
+        if fields["stopping"]:
+            self._rest(ErrorCause(fields["cause"]))
+            fields = self._status()
         if fields["error"]:
             error = self._explain(program, ErrorCause(fields["cause"]))
             self._placed = None
-            self._command("control", "reset")
+            self._soft_reset()
             raise error
         if not ended or not fields["done"]:
-            self._command("control", "reset")
+            self._soft_reset()
             raise DriverError(f"the program must end within {max_cycles} cycles; it was stopped")
         self._command("interrupt", "acknowledge")
         return snapshots
+
+    def _status(self) -> dict[str, int]:
+        return status_fields(self._read("status"))
+
+    def _soft_reset(self) -> None:
+        self._command("control", "reset")
+        self._rest(ErrorCause.NONE)
+
+    def _rest(self, cause: ErrorCause) -> None:
+        """Wait until a stop has ended and the bus owes nothing: from then on memory is the host's."""
+        for _ in range(_STOP_LOOKS):
+            if not self._status()["busy"]:
+                return
+        raise MemorySilentError(cause)
 
     def _explain(self, program: Program, cause: ErrorCause) -> HardwareError:
         address = self._read_wide("error_address")

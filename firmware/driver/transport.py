@@ -15,7 +15,8 @@ from ...sim.functional import FunctionalMachine, ProgramError
 from ...sim.model import Simulation
 
 __all__ = [
-    "FunctionalTransport", "SimulatedTransport", "Transport", "TransportError", "check_range", "wait_for_end"]
+    "FunctionalTransport", "SimulatedTransport", "Transport", "TransportError", "check_range", "status_fields",
+    "wait_for_end"]
 
 Bytes = NDArray[np.uint8]
 Progress = Callable[[int], None]
@@ -52,7 +53,7 @@ class Transport(Protocol):
         on_mark: Progress | None = None,
     ) -> bool:
         """Wait until the interrupt line is high, for at most about ``max_cycles`` cycles of the accelerator;
-        returns whether it is.
+        returns whether it is. Gives up, too, when a stop does not end, since the memory does not answer.
 
         ``on_progress`` is told the cycles so far, now and then. ``on_mark``, where a transport sees the memory
         bus, is told the index of each of the DRAM addresses ``marks`` when it is written; they are written in
@@ -77,9 +78,9 @@ def check_range(memory: _Range, address: int, size: int) -> None:
         raise ValueError(f"an address must be from {base:#x} to {end - 1:#x}, not {address:#x} with {size} bytes")
 
 
-def _field(value: int, name: str) -> int:
-    bits = next(bits for bits in register("status").bits if bits.name == name)
-    return value >> bits.offset & ((1 << bits.width) - 1)
+def status_fields(value: int) -> dict[str, int]:
+    """The fields of the status register."""
+    return {bits.name: value >> bits.offset & ((1 << bits.width) - 1) for bits in register("status").bits}
 
 
 def wait_for_end(
@@ -88,19 +89,25 @@ def wait_for_end(
     """:meth:`Transport.wait_interrupt` where nobody sees the interrupt: looks at the status, and at the counter
     of cycles, every ``pause`` seconds."""
     low, high = (register(f"cycles_{half}").offset for half in ("low", "high"))
-    idle = 0
+    idle = stopping = 0
     while True:
-        status = transport.read_register(register("status").offset)
-        if _field(status, "done") or _field(status, "error"):
+        status = status_fields(transport.read_register(register("status").offset))
+        if status["done"] or status["error"]:
             return True
         # A start takes effect a few cycles after its write was answered.
-        idle = 0 if _field(status, "busy") else idle + 1
+        idle = 0 if status["busy"] else idle + 1
+        stopping = stopping + 1 if status["stopping"] else 0
         cycles = transport.read_register(high) << 32 | transport.read_register(low)
-        if cycles >= max_cycles or idle == 3:
+        if cycles >= max_cycles or idle == 3 or stopping == _STOP_LOOKS:
             return False
         if on_progress is not None:
             on_progress(cycles)
         time.sleep(pause)
+
+
+#: Looks at the status, or cycles of a simulation, for which a stop may last before the memory is given up.
+_STOP_LOOKS = 1000
+_STOP_CYCLES = 1_000_000
 
 
 class _ArrayMemory:
@@ -144,9 +151,20 @@ class SimulatedTransport(_ArrayMemory):
         simulation, first = self.simulation, self.simulation.cycles
 
         def run() -> bool:
-            before = simulation.cycles - first
-            report = (lambda done: on_progress(before + done)) if on_progress else None
-            return simulation.run_until(max_cycles=max_cycles - before, on_progress=report)
+            """Until the interrupt, what is watched, the limit, or a stop that does not end."""
+            stopping = False
+            while (before := simulation.cycles - first) < max_cycles:
+                report = (lambda done, before=before: on_progress(before + done)) if on_progress else None
+                slice = min(_STOP_CYCLES, max_cycles - before)
+                if simulation.run_until(max_cycles=slice, on_progress=report):
+                    return True
+                if simulation.watch_hit:
+                    break
+                status = status_fields(self.read_register(register("status").offset))
+                if status["stopping"] and stopping:
+                    break
+                stopping = bool(status["stopping"])
+            return False
 
         if on_mark is not None:
             for index, address in enumerate(marks):
@@ -177,7 +195,7 @@ class FunctionalTransport(_ArrayMemory):
         self._config = config
         self._machine = FunctionalMachine(config, seed)
         self._check_races = check_races
-        self._registers = {item.offset: 0 for item in REGISTERS}
+        self._registers = {item.offset: item.reset for item in REGISTERS}
         self._by_offset = {item.offset: item for item in REGISTERS}
         for name, value in constant_registers(config).items():
             self._set(name, value)
@@ -231,4 +249,4 @@ class FunctionalTransport(_ArrayMemory):
         self, max_cycles: int, on_progress: Progress | None = None, marks: Sequence[int] = (),
         on_mark: Progress | None = None,
     ) -> bool:
-        return self._registers[register("status").offset] != 0
+        return any(status_fields(self._registers[register("status").offset])[name] for name in ("done", "error"))

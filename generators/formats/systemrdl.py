@@ -24,7 +24,7 @@ _CONSTANT = "sw = r; hw = na;"
 
 def reset_values(config: AcceleratorConfig) -> dict[str, int]:
     """What each register of the accelerator of ``config`` reads as after a reset, by name."""
-    return {register.name: 0 for register in REGISTERS} | constant_registers(config)
+    return {register.name: register.reset for register in REGISTERS} | constant_registers(config)
 
 
 def to_systemrdl(config: AcceleratorConfig) -> str:

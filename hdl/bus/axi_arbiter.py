@@ -18,7 +18,9 @@ class AxiArbiter(wiring.Component):
     1. A manager has the bus from its address until the last beat of the data it reads, or the response to
        what it writes. Nothing is accepted from the other meanwhile.
     2. When both wait, ``first`` goes first: it has to leave cycles between its bursts.
-    3. No path leads from an address channel's valid to its ready in the same cycle.
+    3. Write data goes through up to its burst's last beat, before or after the address; what follows belongs to another
+       address, and waits until that has been granted.
+    4. No path leads from an address channel's valid to its ready in the same cycle.
 
     Members
     -------
@@ -45,13 +47,18 @@ class AxiArbiter(wiring.Component):
         managers = (self.first, self.second)
         owner = Signal(name=f"{name}_owner")
         busy, addressed = Signal(name=f"{name}_busy"), Signal(name=f"{name}_addressed")
+        sent = Signal(name=f"{name}_sent")  # the last beat of what is written
         wanted = [getattr(manager, f"{prefix}valid") for manager in managers]
         with m.If(~busy):
-            m.d.sync += [busy.eq(wanted[0] | wanted[1]), owner.eq(~wanted[0]), addressed.eq(0)]
+            m.d.sync += [busy.eq(wanted[0] | wanted[1]), owner.eq(~wanted[0]), addressed.eq(0), sent.eq(0)]
         with m.Elif(ends):
             m.d.sync += busy.eq(0)
-        with m.Elif(getattr(memory, f"{prefix}valid") & getattr(memory, f"{prefix}ready")):
-            m.d.sync += addressed.eq(1)
+        with m.Else():
+            with m.If(getattr(memory, f"{prefix}valid") & getattr(memory, f"{prefix}ready")):
+                m.d.sync += addressed.eq(1)
+            if prefix == "aw":
+                with m.If(memory.wvalid & memory.wready & memory.wlast):
+                    m.d.sync += sent.eq(1)
 
         for index, manager in enumerate(managers):
             for member, spec in channels.members.items():
@@ -59,6 +66,8 @@ class AxiArbiter(wiring.Component):
                 mine = busy & (owner == index)
                 if member.startswith(prefix):
                     mine &= ~addressed
+                if member in ("wvalid", "wready"):
+                    mine &= ~sent
                 source, target = (inner, outer) if spec.flow is Out else (outer, inner)
                 if member.endswith(("valid", "ready")):
                     with m.If(mine):

@@ -10,7 +10,7 @@ from ..isa import TRANSFER
 from ..parts.resets import without_reset
 from ..registers import WIDE_BITS
 
-__all__ = ["ADDRESS_BITS", "BURST_BEATS", "AddressLayout", "BurstGenerator", "BurstLayout", "WindowSignature"]
+__all__ = ["ADDRESS_BITS", "BURST_BEATS", "AddressLayout", "BurstGenerator", "BurstLayout"]
 
 #: Bits of an address in the registers and instructions, whatever the bus has.
 ADDRESS_BITS = WIDE_BITS
@@ -21,11 +21,11 @@ BURST_BEATS = 64
 
 
 class BurstLayout(data.StructLayout):
-    """One burst: ``address`` of its first byte, ``length`` (beats - 1, as AxLEN), ``last`` burst of its
-    transfer."""
+    """A burst that is wanted: ``address`` of its first byte, ``beyond`` all addresses of the bus or not, ``length``
+    (beats - 1, as AxLEN), ``last`` burst of its transfer."""
 
     def __init__(self, config: AcceleratorConfig):
-        super().__init__({"address": config.address_bits, "length": 8, "last": 1})
+        super().__init__({"address": config.address_bits, "beyond": 1, "length": 8, "last": 1})
 
 
 class AddressLayout(data.StructLayout):
@@ -35,25 +35,16 @@ class AddressLayout(data.StructLayout):
         super().__init__({"address": config.address_bits, "length": 8})
 
 
-class WindowSignature(wiring.Signature):
-    """The bytes of DRAM that may be touched (``Out`` at the registers): ``base`` <= address < ``limit``."""
-
-    def __init__(self) -> None:
-        super().__init__({"base": Out(ADDRESS_BITS), "limit": Out(ADDRESS_BITS)})
-
-
 class BurstGenerator(wiring.Component):
-    """Splits transfers into bursts and checks each against the window.
+    """Splits transfers into bursts.
 
     Rules
     -----
     1. A burst has from 1 to ``beats`` beats and never crosses a multiple of ``beats`` beats, hence never a 4
        KiB boundary.
-    2. A burst is offered only when all its bytes lie in the window and below 2 ** ``address_bits``.
-    3. At a burst that breaks rule 2, ``outside`` rises and stays; nothing is offered any more until a reset.
-    4. The next transfer is accepted once every burst of the one before has been checked: at ``outside``, the
-       transfer that was accepted last is the one that failed. Its first burst is offered five cycles later,
-       and then a burst a cycle.
+    2. The next transfer is accepted once every row of the one before has begun. Its first burst is offered three
+       cycles later, and then a burst a cycle.
+    3. Bursts are offered wherever they lie: the :class:`~celosia.hdl.bus.guard.WindowGuard` judges them.
 
     Parameters
     ----------
@@ -67,10 +58,6 @@ class BurstGenerator(wiring.Component):
         What to split. ``count`` and ``words`` are at least 1; the low bits of address and stride are ignored.
     bursts : stream of :class:`BurstLayout`
         Nothing moves on while it is not ready, so that the way to the rows is short.
-    window : WindowSignature
-        Must not change while a transfer is under way.
-    outside : 1 bit
-        Rule 3.
     """
 
     def __init__(self, config: AcceleratorConfig, beats: int = BURST_BEATS):
@@ -79,8 +66,6 @@ class BurstGenerator(wiring.Component):
         super().__init__({
             "transfer": In(stream.Signature(TRANSFER.layout)),
             "bursts": Out(stream.Signature(BurstLayout(config))),
-            "window": In(WindowSignature()),
-            "outside": Out(1),
         })
 
     def elaborate(self, platform):
@@ -91,7 +76,6 @@ class BurstGenerator(wiring.Component):
         address_bits = config.address_bits - shift  # addresses count beats here; one more bit says "beyond"
         transfer = self.transfer.p
         advance = Signal()
-        outside = Signal()
 
         # Stage 0: the rows.
         active = Signal()
@@ -154,53 +138,19 @@ class BurstGenerator(wiring.Component):
                 chunks.eq(chunks - 1), last_chunk.eq(chunks == 1),
             ]
 
-        # Stage 3: the burst, to be compared with the window.
-        burst_valid = Signal()
-        burst_address = Signal.like(row, reset_less=True)
-        burst_end = Signal(chunk_bits, reset_less=True)
-        burst_length = Signal(chunk_bits, reset_less=True)
-        burst_last = Signal(reset_less=True)
-        burst_ends = Mux(last_chunk, end, self._beats - 1)
-        with m.If(advance):
-            m.d.sync += [
-                burst_valid.eq(valid),
-                burst_address.eq(address),
-                burst_end.eq(burst_ends),
-                burst_length.eq(burst_ends - address[:chunk_bits]),
-                burst_last.eq(last_chunk & in_last_row),
-            ]
-        first_byte = Cat(Const(0, shift), burst_address[:-1])
-        last_byte = Cat(Const(-1, shift), burst_end, burst_address[chunk_bits:-1])
-
-        # Stage 4: the comparisons.
-        compared_valid = Signal()
-        compared = Signal(BurstLayout(config), reset_less=True)
-        above_base, below_limit, beyond = (
-            Signal(name=name, reset_less=True) for name in ("above_base", "below_limit", "beyond"))
-        m.d.comb += advance.eq(self.bursts.ready)
-        with m.If(advance):
-            m.d.sync += [
-                compared_valid.eq(burst_valid),
-                above_base.eq(first_byte >= self.window.base),
-                below_limit.eq(last_byte < self.window.limit),
-                beyond.eq(burst_address[-1]),
-                compared.address.eq(first_byte),
-                compared.length.eq(burst_length),
-                compared.last.eq(burst_last),
-            ]
-
-        # Stage 5: the checked burst; none after one that was outside.
-        inside = Signal()
+        # Stage 3: the burst.
         burst = without_reset(m, self.bursts.payload)
-        m.d.comb += [inside.eq(above_base & below_limit & ~beyond), self.outside.eq(outside)]
+        burst_ends = Mux(last_chunk, end, self._beats - 1)
+        m.d.comb += advance.eq(~self.bursts.valid | self.bursts.ready)
         with m.If(advance):
             m.d.sync += [
-                self.bursts.valid.eq(compared_valid & inside & ~outside),
-                outside.eq(outside | (compared_valid & ~inside)),
-                burst.eq(compared),
+                self.bursts.valid.eq(valid),
+                burst.address.eq(Cat(Const(0, shift), address[:-1])),
+                burst.beyond.eq(address[-1]),
+                burst.length.eq(burst_ends - address[:chunk_bits]),
+                burst.last.eq(last_chunk & in_last_row),
             ]
-        m.d.sync += self.transfer.ready.eq(
-            ~accept & ~active & ~first_valid & ~valid & ~burst_valid & ~compared_valid & ~outside)
+        m.d.sync += self.transfer.ready.eq(~accept & ~active)
         return m
 
     def _row_beats(self, words):

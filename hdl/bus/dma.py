@@ -9,7 +9,7 @@ Rules of both
    to its last burst has come.
 3. A row starts at the first byte of a beat; its bytes follow without gaps. What is left of the row's last
    beat is ignored by a load and has no byte enabled in a store.
-4. ``outside`` (a burst would leave the window) and ``bus_error`` (an error response) stay high from when
+4. ``outside`` (the guard refused a burst) and ``bus_error`` (an error response) stay high from when
    every earlier instruction has finished until a reset: the oldest instruction under way is the one that
    failed.
 5. A reset while bursts are under way leaves it to the bus side (``ReadArbiter``, ``WriteChannel``) to
@@ -25,7 +25,7 @@ from ..isa import TRANSFER
 from ..memory.interfaces import READ_LATENCY, CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
 from ..parts.queues import Queue
 from ..parts.skid import Skid
-from .bursts import BurstGenerator, BurstLayout, WindowSignature
+from .bursts import BurstGenerator, BurstLayout
 from .read_channel import BeatLayout
 from .words import AREA, WordLayout, WordWalker
 from .write_channel import StrobedBeatLayout
@@ -48,7 +48,6 @@ class _Transfers:
         m.submodules.areas = areas = Queue(AREA, TRANSFERS)
         under_way = Signal(range(TRANSFERS + 1))
         room = Signal(init=1)  # fewer than TRANSFERS are under way
-        oldest = Signal()  # one is
         instruction = engine.instructions.command
         accept = Signal()
         finish = engine.instructions.finished
@@ -59,17 +58,15 @@ class _Transfers:
             bursts.transfer.p.eq(instruction.p),
             areas.input.valid.eq(accept),  # as many areas are there at most as instructions are under way
             *(areas.input.p[name].eq(instruction.p[name]) for name in dict(AREA)),
-            engine.outside.eq(bursts.outside & oldest),
         ]
         connect(m, walker.area, areas.output)
         with m.If(accept & ~finish):
-            m.d.sync += [under_way.eq(under_way + 1), room.eq(under_way != TRANSFERS - 1), oldest.eq(under_way == 0)]
+            m.d.sync += [under_way.eq(under_way + 1), room.eq(under_way != TRANSFERS - 1)]
         with m.Elif(finish & ~accept):
-            m.d.sync += [under_way.eq(under_way - 1), room.eq(1), oldest.eq(under_way == 2)]
+            m.d.sync += [under_way.eq(under_way - 1), room.eq(1)]
         m.submodules.requests = requests = Skid(BurstLayout(config))
         connect(m, bursts.bursts, requests.input)
         connect(m, flipped(engine.requests), requests.output)
-        connect(m, bursts.window, flipped(engine.window))
         connect(m, walker.words, places.input)
 
 
@@ -84,7 +81,6 @@ class LoadEngine(wiring.Component):
         The beats of the requests, in order.
     port : ScratchpadWriteSignature
         Always with every bit of ``mask`` set. The word of a beat is offered two cycles after the beat.
-    window : WindowSignature
     outside, bus_error : 1 bit
         Rule 4.
     """
@@ -96,7 +92,6 @@ class LoadEngine(wiring.Component):
             "requests": Out(stream.Signature(BurstLayout(config))),
             "data": In(stream.Signature(BeatLayout(config))),
             "port": Out(ScratchpadWriteSignature(config)),
-            "window": In(WindowSignature()),
             "outside": Out(1),
             "bus_error": Out(1),
         })
@@ -120,6 +115,8 @@ class LoadEngine(wiring.Component):
         step = Signal()
         completes = Signal()  # the word is complete with it
         failed = Signal()  # a beat was an error: no more is taken
+        refused = Signal()  # it stood for a burst outside the window
+        drained = Signal()  # all that came before it is stored
         m.d.comb += [
             free.eq(~enable | ready),
             takes.eq(words.valid & free & ~failed),
@@ -132,7 +129,9 @@ class LoadEngine(wiring.Component):
             port.address.eq(waiting.p.address),
             port.data.eq(waiting.p.word),
             port.mask.eq(~0),
-            self.bus_error.eq(failed & ~enable & ~waiting.valid & ~self.instructions.finished),
+            drained.eq(failed & ~enable & ~waiting.valid & ~self.instructions.finished),
+            self.outside.eq(drained & refused),
+            self.bus_error.eq(drained & ~refused),
         ]
         m.d.sync += self.instructions.finished.eq(waiting.valid & port.ready & waiting.p.last)
         with m.If(free):
@@ -140,7 +139,7 @@ class LoadEngine(wiring.Component):
             # A copy that is not needed does no harm; neither does that of the word below.
             m.d.sync += [address.eq(words.p.address), last.eq(words.p.last)]
         with m.If(step & beat.p.error):
-            m.d.sync += failed.eq(1)
+            m.d.sync += [failed.eq(1), refused.eq(beat.p.outside)]
 
         if bits == bus_bits:
             m.d.comb += [completes.eq(1), beat.ready.eq(takes)]
@@ -174,11 +173,8 @@ class StoreEngine(wiring.Component):
     requests : stream of :class:`BurstLayout`
     beats : stream of :class:`StrobedBeatLayout`
         The beats of the requests, in order; they may come before their request.
-    burst_finished, burst_error : 1 bit
+    burst_finished, burst_error, burst_outside : 1 bit
         From the ``WriteChannel``.
-    stored_word : 1 bit
-        A word was read from the scratchpad in the cycle before; for the counter.
-    window : WindowSignature
     outside, bus_error : 1 bit
         Rule 4, but ``bus_error`` is a pulse.
     """
@@ -192,8 +188,7 @@ class StoreEngine(wiring.Component):
             "beats": Out(stream.Signature(StrobedBeatLayout(config))),
             "burst_finished": In(1),
             "burst_error": In(1),
-            "stored_word": Out(1),
-            "window": In(WindowSignature()),
+            "burst_outside": In(1),
             "outside": Out(1),
             "bus_error": Out(1),
         })
@@ -234,9 +229,9 @@ class StoreEngine(wiring.Component):
             buffer.input.p.ends_row.eq(row_ends[-1]),
             self.instructions.finished.eq(self.burst_finished),
             self.bus_error.eq(self.burst_error),
+            self.outside.eq(self.burst_outside),
         ]
-        m.d.sync += [
-            self.stored_word.eq(read), arriving.eq(Cat(read, arriving)), row_ends.eq(Cat(asked.p.row_ends, row_ends))]
+        m.d.sync += [arriving.eq(Cat(read, arriving)), row_ends.eq(Cat(asked.p.row_ends, row_ends))]
         with m.If(ask & ~taken):
             m.d.sync += [owed.eq(owed + 1), room.eq(owed != buffer.depth - 1)]
         with m.Elif(taken & ~ask):

@@ -11,15 +11,17 @@ from ..parts.queues import Queue
 from ..parts.skid import Skid
 from .axi import AXI4ReadSignature, Burst
 from .bursts import AddressLayout, BurstLayout
+from .guard import BoundsLayout, WindowGuard
 
 __all__ = ["BeatLayout", "ReadArbiter"]
 
 
 class BeatLayout(data.StructLayout):
-    """One beat of read data; ``error``: the memory answered it with an error."""
+    """One beat of read data; ``error``: the memory answered it with an error, or, with ``outside``, it stands for a
+    burst that was refused, and ``data`` means nothing."""
 
     def __init__(self, config: AcceleratorConfig):
-        super().__init__({"data": config.bus_bits, "error": 1})
+        super().__init__({"data": config.bus_bits, "error": 1, "outside": 1})
 
 
 class ReadArbiter(wiring.Component):
@@ -30,36 +32,53 @@ class ReadArbiter(wiring.Component):
     1. The fetch goes first; at most ``outstanding_reads`` bursts are under way.
     2. All bursts have ID 0, so data comes in the order of the requests; a first-in first-out queue of owners
        says for whom.
-    3. ``flush`` forgets the requesters' interest: ARVALID stays up until accepted, every beat still to come
+    3. Only what the :class:`~celosia.hdl.bus.guard.WindowGuard` finds inside goes to the bus. In place of a burst of
+       the load engine that it refused comes one beat, ``outside``, in the order of the requests; the fetch is told at
+       once, of each of its bursts, whether it ``passed`` or was ``refused``.
+    4. ``flush`` forgets the requesters' interest: ARVALID stays up until accepted, every beat still to come
        is taken and dropped, and no further burst is issued before the last of them.
-    4. This component must not be reset when the requesters are: only the reset of the whole bus may.
+    5. ``quiet``: the bus owes no beat.
+    6. This component must not be reset when the requesters are: only the reset of the whole bus may.
 
-    By rule 3 a soft reset is over at once for the host, but a read that the memory never answers keeps the
-    bus: AXI4 has no means to withdraw it, and later reads of the same ID must wait for it. A program that is
-    started in this state runs into its watchdog again, and a reset of the memory and the accelerator together
-    is needed.
+    AXI4 has no means to withdraw a read, and later reads of the same ID must wait for it: while the memory does not
+    answer, ``quiet`` does not rise.
 
     Members
     -------
     fetch_requests, load_requests : stream of :class:`BurstLayout`
         ``last`` is ignored.
+    fetch_passed, fetch_refused : 1 bit
     fetch_data, load_data : stream of :class:`BeatLayout`
         ``ready`` of one holds up the other.
-    flush : 1 bit
+    bounds : BoundsLayout
+        Stable while a burst is requested.
+    flush, quiet : 1 bit
     beat : 1 bit
         A beat has come that somebody wants; for the counter.
     bus : AXI4ReadSignature
+
+    Attributes
+    ----------
+    guard : WindowGuard
+    addresses : Skid
+        What a burst goes through, for proofs.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
+        self.guard = WindowGuard(config)
+        self.addresses = Skid(AddressLayout(config))
         requests, beats = stream.Signature(BurstLayout(config)), stream.Signature(BeatLayout(config))
         super().__init__({
             "fetch_requests": In(requests),
             "load_requests": In(requests),
             "fetch_data": Out(beats),
             "load_data": Out(beats),
+            "fetch_passed": Out(1),
+            "fetch_refused": Out(1),
+            "bounds": In(BoundsLayout(config)),
             "flush": In(1),
+            "quiet": Out(1),
             "beat": Out(1),
             "bus": Out(AXI4ReadSignature(config.address_bits, config.bus_bits)),
         })
@@ -67,24 +86,36 @@ class ReadArbiter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, bus = self._config, self.bus
-        m.submodules.owners = owners = Queue(1, config.outstanding_reads)
+        owner = data.StructLayout({"for_fetch": 1, "refused": 1})
+        m.submodules.owners = owners = Queue(owner, config.outstanding_reads)
         dropping = Signal()
+        wanted = Signal()  # what the requesters want is issued
+        m.d.comb += wanted.eq(~dropping & ~self.flush)
 
-        # Requests.
-        m.submodules.addresses = addresses = Skid(AddressLayout(config))
-        request = addresses.input.payload
-        may_issue = Signal()
-        issue = Signal()
+        # Requests: judged, then issued, or refused.
+        guard, addresses = self.guard, self.addresses
+        m.submodules.guard = ResetInserter(self.flush)(guard)
+        m.submodules.addresses = addresses
+        asks, verdict = guard.bursts, guard.verdicts.p
+        judged = Signal()
         m.d.comb += [
-            may_issue.eq(addresses.input.ready & owners.input.ready & ~dropping & ~self.flush),
-            self.fetch_requests.ready.eq(may_issue),
-            self.load_requests.ready.eq(may_issue & ~self.fetch_requests.valid),
-            issue.eq(may_issue & (self.fetch_requests.valid | self.load_requests.valid)),
-            owners.input.p.eq(self.fetch_requests.valid),
-            owners.input.valid.eq(issue),
-            addresses.input.valid.eq(issue),
-            request.address.eq(Mux(owners.input.p, self.fetch_requests.p.address, self.load_requests.p.address)),
-            request.length.eq(Mux(owners.input.p, self.fetch_requests.p.length, self.load_requests.p.length)),
+            guard.bounds.eq(self.bounds),
+            asks.valid.eq((self.fetch_requests.valid | self.load_requests.valid) & wanted),
+            guard.tag.eq(self.fetch_requests.valid),
+            asks.p.eq(Mux(guard.tag, self.fetch_requests.p, self.load_requests.p)),
+            self.fetch_requests.ready.eq(asks.ready & wanted),
+            self.load_requests.ready.eq(asks.ready & wanted & ~self.fetch_requests.valid),
+
+            guard.verdicts.ready.eq(addresses.input.ready & owners.input.ready),
+            judged.eq(guard.verdicts.valid & guard.verdicts.ready & ~self.flush),
+            self.fetch_passed.eq(judged & verdict.tag & verdict.inside),
+            self.fetch_refused.eq(judged & verdict.tag & ~verdict.inside),
+            owners.input.p.for_fetch.eq(verdict.tag),
+            owners.input.p.refused.eq(~verdict.inside),
+            owners.input.valid.eq(judged & ~self.fetch_refused),
+            addresses.input.valid.eq(judged & verdict.inside),
+            addresses.input.p.address.eq(verdict.burst.address),
+            addresses.input.p.length.eq(verdict.burst.length),
             addresses.output.ready.eq(bus.arready),
             bus.arvalid.eq(addresses.output.valid),
             bus.araddr.eq(addresses.output.payload.address),
@@ -98,19 +129,23 @@ class ReadArbiter(wiring.Component):
         beats = Skid(data.StructLayout({"beat": BeatLayout(config), "for_fetch": 1}))
         m.submodules.beats = ResetInserter(self.flush)(beats)
         new, found = beats.input.payload, beats.output.payload
+        refused = Signal()  # it is the turn of a burst that was refused
         m.d.comb += [
-            bus.rready.eq(beats.input.ready),
-            beats.input.valid.eq(bus.rvalid & ~dropping),
-            owners.output.ready.eq(bus.rvalid & bus.rready & bus.rlast),
+            refused.eq(owners.output.valid & owners.output.p.refused),
+            bus.rready.eq(beats.input.ready & ~refused),
+            beats.input.valid.eq((bus.rvalid | refused) & ~dropping),
+            owners.output.ready.eq(Mux(refused, beats.input.ready, bus.rvalid & bus.rready & bus.rlast)),
             new.beat.data.eq(bus.rdata),
-            new.beat.error.eq(bus.rresp[1]),
-            new.for_fetch.eq(owners.output.p),
+            new.beat.error.eq(bus.rresp[1] | refused),
+            new.beat.outside.eq(refused),
+            new.for_fetch.eq(owners.output.p.for_fetch),
             self.fetch_data.p.eq(found.beat),
             self.load_data.p.eq(found.beat),
             self.fetch_data.valid.eq(beats.output.valid & found.for_fetch),
             self.load_data.valid.eq(beats.output.valid & ~found.for_fetch),
             beats.output.ready.eq(Mux(found.for_fetch, self.fetch_data.ready, self.load_data.ready)),
-            self.beat.eq(beats.output.valid & beats.output.ready),
+            self.beat.eq(beats.output.valid & beats.output.ready & ~found.beat.outside),
+            self.quiet.eq(owners.empty),
         ]
         with m.If(self.flush):
             m.d.sync += dropping.eq(~owners.empty)

@@ -1,6 +1,6 @@
 """The AXI4 write channels of the store engine, safe across a soft reset."""
 
-from amaranth import Module, Mux, Signal
+from amaranth import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -10,8 +10,9 @@ from ..parts.queues import Queue
 from ..parts.skid import Skid
 from .axi import AXI4WriteSignature, Burst
 from .bursts import AddressLayout, BurstLayout
+from .guard import BoundsLayout, WindowGuard
 
-__all__ = ["OUTSTANDING_WRITES", "StrobedBeatLayout", "WriteChannel"]
+__all__ = ["OUTSTANDING_WRITES", "StrobedBeatLayout", "WriteChannel", "written_words"]
 
 #: Write bursts in flight.
 OUTSTANDING_WRITES = 8
@@ -24,6 +25,24 @@ class StrobedBeatLayout(data.StructLayout):
         super().__init__({"data": config.bus_bits, "strobe": config.bus_bytes})
 
 
+def written_words(config: AcceleratorConfig) -> int:
+    """Words that a beat has room for; 1 where a word is longer than a beat."""
+    return max(1, config.bus_bytes // config.word_bytes)
+
+
+class _Sent(Skid):
+    """The beats on their way to the bus, and whether each is its burst's last one; those that reach it while
+    ``revoked`` have no byte enabled."""
+
+    def __init__(self, config: AcceleratorConfig, revoked):
+        super().__init__(data.StructLayout({"beat": StrobedBeatLayout(config), "last": 1}))
+        self._revoked = revoked
+
+    def leaving(self, item):
+        beat = item.beat
+        return Cat(beat.data, Mux(self._revoked, 0, beat.strobe), item.last)
+
+
 class WriteChannel(wiring.Component):
     """Issues write bursts, sends their beats and collects the responses.
 
@@ -33,29 +52,50 @@ class WriteChannel(wiring.Component):
        follow as they come, those of one burst after those of the one before.
     2. ``finished`` is high for a cycle at the response to a burst that was marked ``last``; ``error`` in the
        cycle of each response that is an error. An error is never reported together with ``finished``.
-    3. ``flush`` forgets the requester's interest: AWVALID and WVALID stay up until accepted, the beats still owed
-       are sent with no byte enabled, but the two that may be on their way to the bus, their responses are taken and
-       dropped, and no further burst is accepted before the last of them.
-    4. This component must not be reset when the requester is: only the reset of the whole bus may.
+    3. Only what the :class:`~celosia.hdl.bus.guard.WindowGuard` finds inside goes to the bus. After a burst that it
+       refused nothing more does until a flush; ``outside`` is high from when every burst before it was answered.
+    4. ``flush`` forgets the requester's interest: AWVALID and WVALID stay up until accepted, the beats still owed
+       are sent with no byte enabled, but the one that is on the bus, which must stay as it is, their responses are
+       taken and dropped, and no further burst is accepted before the last of them.
+    5. ``quiet``: the bus owes no response, hence takes no beat.
+    6. This component must not be reset when the requester is: only the reset of the whole bus may.
 
     Members
     -------
     requests : stream of :class:`BurstLayout`
     beats : stream of :class:`StrobedBeatLayout`
         ``length + 1`` beats for each request; they may come before the request, and wait for it.
-    finished, error : 1 bit
-    flush : 1 bit
+    finished, error, outside : 1 bit
+    written : unsigned
+        Words (of a beat's size, where they are longer) that the memory took in this cycle; for the counter.
+    bounds : BoundsLayout
+        Stable while a burst is requested.
+    flush, quiet : 1 bit
     bus : AXI4WriteSignature
+
+    Attributes
+    ----------
+    guard : WindowGuard
+    addresses : Skid
+    dropping : Signal
+        What a burst goes through, and that what comes is not wanted any more; for proofs.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
+        self.guard = WindowGuard(config)
+        self.addresses = Skid(AddressLayout(config))
+        self.dropping = Signal()
         super().__init__({
             "requests": In(stream.Signature(BurstLayout(config))),
             "beats": In(stream.Signature(StrobedBeatLayout(config))),
             "finished": Out(1),
             "error": Out(1),
+            "outside": Out(1),
+            "written": Out(range(written_words(config) + 1)),
+            "bounds": In(BoundsLayout(config)),
             "flush": In(1),
+            "quiet": Out(1),
             "bus": Out(AXI4WriteSignature(config.address_bits, config.bus_bits)),
         })
 
@@ -65,21 +105,33 @@ class WriteChannel(wiring.Component):
         # Bursts that are owed beats, and those that are owed a response.
         m.submodules.lengths = lengths = Queue(8, OUTSTANDING_WRITES)
         m.submodules.lasts = lasts = Queue(1, OUTSTANDING_WRITES)
-        dropping = Signal()
+        dropping = self.dropping
+        refused = Signal()
 
-        # Addresses.
-        m.submodules.addresses = addresses = Skid(AddressLayout(config))
+        # Addresses: judged, then issued.
+        guard, addresses = self.guard, self.addresses
+        m.submodules.guard = ResetInserter(self.flush)(guard)
+        m.submodules.addresses = addresses
+        verdict = guard.verdicts.p
+        wanted = Signal()
+        judged = Signal()
         accept = Signal()
         m.d.comb += [
-            self.requests.ready.eq(addresses.input.ready & lasts.input.ready & ~dropping & ~self.flush),
-            accept.eq(self.requests.valid & self.requests.ready),
+            wanted.eq(~dropping & ~self.flush),
+            guard.bounds.eq(self.bounds),
+            guard.bursts.valid.eq(self.requests.valid & wanted),
+            guard.bursts.p.eq(self.requests.p),
+            self.requests.ready.eq(guard.bursts.ready & wanted),
+            guard.verdicts.ready.eq(addresses.input.ready & lasts.input.ready & ~refused),
+            judged.eq(guard.verdicts.valid & guard.verdicts.ready & ~self.flush),
+            accept.eq(judged & verdict.inside),
             lengths.input.valid.eq(accept),  # never more than the bursts that are owed a response
-            lengths.input.p.eq(self.requests.p.length),
+            lengths.input.p.eq(verdict.burst.length),
             lasts.input.valid.eq(accept),
-            lasts.input.p.eq(self.requests.p.last),
+            lasts.input.p.eq(verdict.burst.last),
             addresses.input.valid.eq(accept),
-            addresses.input.payload.address.eq(self.requests.p.address),
-            addresses.input.payload.length.eq(self.requests.p.length),
+            addresses.input.p.address.eq(verdict.burst.address),
+            addresses.input.p.length.eq(verdict.burst.length),
             addresses.output.ready.eq(bus.awready),
             bus.awvalid.eq(addresses.output.valid),
             bus.awaddr.eq(addresses.output.payload.address),
@@ -90,7 +142,7 @@ class WriteChannel(wiring.Component):
         ]
 
         # Data: `left` beats after this one of the burst that is being sent.
-        m.submodules.sent = sent = Skid(data.StructLayout({"beat": StrobedBeatLayout(config), "last": 1}))
+        m.submodules.sent = sent = _Sent(config, self.flush | dropping)
         sending = Signal()
         left = Signal(8, reset_less=True)
         last_beat = Signal(reset_less=True)
@@ -99,7 +151,7 @@ class WriteChannel(wiring.Component):
             sent.input.valid.eq(sending & (self.beats.valid | dropping)),
             sent.input.payload.last.eq(last_beat),
             sent.input.payload.beat.data.eq(self.beats.p.data),
-            sent.input.payload.beat.strobe.eq(Mux(dropping, 0, self.beats.p.strobe)),
+            sent.input.payload.beat.strobe.eq(self.beats.p.strobe),
             send.eq(sent.input.valid & sent.input.ready),
             lengths.output.ready.eq(~sending | (send & last_beat)),
             self.beats.ready.eq(sent.input.ready & sending & ~dropping),
@@ -121,8 +173,18 @@ class WriteChannel(wiring.Component):
             self.finished.eq(bus.bvalid & ~bus.bresp[1] & lasts.output.p & ~dropping & ~self.flush),
             self.error.eq(bus.bvalid & bus.bresp[1] & ~dropping & ~self.flush),
         ]
+        m.d.sync += self.outside.eq(refused & lasts.empty & ~self.flush)
         with m.If(self.flush):
-            m.d.sync += dropping.eq(~lasts.empty)
-        with m.Elif(lasts.empty):
-            m.d.sync += dropping.eq(0)
+            m.d.sync += [dropping.eq(~lasts.empty), refused.eq(0)]
+        with m.Else():
+            with m.If(judged & ~verdict.inside):
+                m.d.sync += refused.eq(1)
+            with m.If(lasts.empty):
+                m.d.sync += dropping.eq(0)
+        m.d.comb += self.quiet.eq(lasts.empty)
+
+        # What the memory takes.
+        words = bus.wstrb[::config.bus_bytes // written_words(config)]
+        with m.If(bus.wvalid & bus.wready):
+            m.d.comb += self.written.eq(sum(words))
         return m

@@ -1,12 +1,13 @@
 """The control and status registers behind an AXI4-Lite port."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..bus.axi import AXI4LiteSignature, Response
-from ..bus.bursts import ADDRESS_BITS, WindowSignature
+from ..bus.bursts import ADDRESS_BITS
+from ..bus.guard import WindowSignature
 from ..config import AcceleratorConfig
 from ..parts.one_hot import merged, selected
 from ..registers import ACCELERATOR_ID, COUNTERS, REGISTERS, VERSION, Access, ErrorCause, Register, register
@@ -26,6 +27,8 @@ class StatusSignature(wiring.Signature):
             "busy": Out(1),
             "done": Out(1),
             "error": Out(1),
+            "stopping": Out(1),
+            "refused": Out(1),
             "cause": Out(ErrorCause),
             "error_address": Out(ADDRESS_BITS),
         })
@@ -70,8 +73,8 @@ class Control(wiring.Component):
        ignored.
     3. Only the bytes with a strobe are written; a command needs the strobe of its byte.
     4. ``start`` and ``reset`` are high for one cycle. A write that asks for both resets.
-    5. ``interrupt`` is high while it is enabled, a program has ended or failed, and this was not acknowledged
-       yet; a start or reset lowers it before its write is answered.
+    5. ``interrupt`` is high while it is enabled, a program has ended or failed, and this was not acknowledged yet; what
+       lowers it does so before its write is answered, and a command that the sequencer refuses leaves it as it is.
     6. A counter's two halves are read separately: they belong together once the program has ended.
 
     Members
@@ -94,7 +97,7 @@ class Control(wiring.Component):
             "reset": Out(1),
             "program": Out(ADDRESS_BITS),
             "window": Out(WindowSignature()),
-            "watchdog": Out(32),
+            "watchdog": Out(32, init=register("watchdog").reset),
             "status": In(StatusSignature()),
             "counters": In(CounterSignature()),
             "interrupt": Out(1),
@@ -105,7 +108,7 @@ class Control(wiring.Component):
         acknowledged = Signal()
         ended = self.status.done | self.status.error
         enable = Signal()
-        m.d.comb += self.interrupt.eq(enable & ended & ~acknowledged & ~self.start & ~self.reset)
+        m.d.comb += self.interrupt.eq(enable & ended & ~acknowledged)
         with m.If(~ended):
             m.d.sync += acknowledged.eq(0)
         acknowledge = self._write(m, enable)
@@ -128,10 +131,11 @@ class Control(wiring.Component):
         strobe = Signal(4, reset_less=True)
         decode = Signal()
         execute = Signal()
+        answer = Signal()  # a cycle later: a command has had its effect
         acknowledge = Signal()
         writable = [reg for reg in REGISTERS if reg.access is not Access.READ]
         writes = {reg.name: Signal(name=f"writes_{reg.name}") for reg in writable}
-        m.d.comb += decode.eq(address_held & data_held & ~bus.bvalid & ~execute)
+        m.d.comb += decode.eq(address_held & data_held & ~bus.bvalid & ~execute & ~answer)
         m.d.sync += [
             bus.awready.eq(~(bus.awvalid & bus.awready) & (~address_held | execute)),
             bus.wready.eq(~(bus.wvalid & bus.wready) & (~data_held | execute)),
@@ -141,7 +145,7 @@ class Control(wiring.Component):
         with m.If(bus.wvalid & bus.wready):
             m.d.sync += [data_held.eq(1), word.eq(bus.wdata), strobe.eq(bus.wstrb)]
         m.d.sync += [
-            self.start.eq(0), self.reset.eq(0), execute.eq(decode),
+            self.start.eq(0), self.reset.eq(0), execute.eq(decode), answer.eq(execute),
             *(writes[reg.name].eq(decode & (offset == reg.offset // 4)) for reg in writable),
         ]
         for reg in writable:
@@ -151,9 +155,10 @@ class Control(wiring.Component):
             m.d.sync += [
                 address_held.eq(0),
                 data_held.eq(0),
-                bus.bvalid.eq(1),
                 bus.bresp.eq(Mux(Cat(writes.values()).any(), Response.OKAY, Response.SLVERR)),
             ]
+        with m.If(answer):
+            m.d.sync += bus.bvalid.eq(1)
         with m.Elif(bus.bready):
             m.d.sync += bus.bvalid.eq(0)
         return acknowledge
@@ -183,7 +188,9 @@ class Control(wiring.Component):
         bus, status = self.bus, self.status
         values = dict(constant_registers(self._config))
         values["control"] = 0
-        values["status"] = Cat(status.busy, status.done, status.error, Cat(0).replicate(5), status.cause)
+        fields = register("status").bits
+        values["status"] = merged(
+            Value.cast(getattr(status, field.name)) << field.offset for field in fields)
         values["interrupt"] = enable
         values["watchdog"] = self.watchdog
         wholes = {**self._halves(), "error_address": status.error_address,

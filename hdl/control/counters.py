@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from ..bus.write_channel import written_words
 from ..config import AcceleratorConfig
 from ..registers import COUNTERS, WIDE_BITS
 
@@ -21,14 +22,17 @@ class CounterSignature(wiring.Signature):
 
 
 class EventSignature(wiring.Signature):
-    """A bit for each counter: count in this cycle (``Out`` where the events happen)."""
+    """A bit for each counter: count in this cycle; of ``write_bytes``, the number of words (``Out`` where the events
+    happen)."""
 
-    def __init__(self) -> None:
-        super().__init__({name: Out(1) for name, _doc in COUNTERS})
+    def __init__(self, config: AcceleratorConfig) -> None:
+        widths = {"write_bytes": range(written_words(config) + 1)}
+        super().__init__({name: Out(widths.get(name, 1)) for name, _doc in COUNTERS})
 
 
 class Counters(wiring.Component):
-    """Counts events; ``read_bytes`` in steps of a beat, ``write_bytes`` in steps of a scratchpad word.
+    """Counts events; ``read_bytes`` in steps of a beat, ``write_bytes`` in steps of a scratchpad word, or a beat where
+    that is shorter.
 
     Members
     -------
@@ -40,21 +44,23 @@ class Counters(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
-        super().__init__({"clear": In(1), "events": In(EventSignature()), "values": Out(CounterSignature())})
+        super().__init__({"clear": In(1), "events": In(EventSignature(config)), "values": Out(CounterSignature())})
 
     def elaborate(self, platform):
         m = Module()
         clear = Signal(init=1)  # which resets the counters too
         m.d.sync += clear.eq(self.clear)
-        steps = {"read_bytes": self._config.bus_bytes, "write_bytes": self._config.word_bytes}
+        config = self._config
+        steps = {"read_bytes": config.bus_bytes, "write_bytes": min(config.word_bytes, config.bus_bytes)}
         for name, _doc in COUNTERS:
             shift = exact_log2(steps.get(name, 1))
-            event = Signal(name=f"{name}_event")
+            happens = getattr(self.events, name)
+            event = Signal.like(happens, name=f"{name}_event")
             count = Signal(COUNTER_BITS - shift, name=name, reset_less=True)
-            m.d.sync += event.eq(getattr(self.events, name))
+            m.d.sync += event.eq(happens)
             m.d.comb += getattr(self.values, name).eq(Cat(Const(0, shift), count))
             with m.If(clear):
                 m.d.sync += count.eq(0)
-            with m.Elif(event):
-                m.d.sync += count.eq(count + 1)
+            with m.Elif(event.any()):
+                m.d.sync += count.eq(count + event)
         return m

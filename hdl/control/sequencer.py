@@ -1,17 +1,19 @@
 """Runs a program: fetch, check, dispatch to the engines' queues, start and order them, and stop on any
 fault."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import exact_log2
 
-from ..bus.bursts import ADDRESS_BITS, BurstLayout, WindowSignature
+from ..bus.bursts import ADDRESS_BITS, BurstLayout
+from ..bus.guard import BoundsLayout, WindowSignature, bounds_of
 from ..bus.read_channel import BeatLayout
 from ..config import AcceleratorConfig
 from ..isa import Engine
 from ..memory.interfaces import CommandSignature
 from ..parts.one_hot import selected
-from ..parts.resets import reset_by
+from ..parts.resets import reset_by, without_reset
 from ..registers import ErrorCause
 from .control import StatusSignature
 from .decoder import ENGINE_FORMATS, Decoder
@@ -31,37 +33,51 @@ _LATEST_FAULT = 5
 
 
 class Sequencer(wiring.Component):
-    """Runs one program at a time.
+    """Runs one program at a time. It is idle, starts or runs a program, or stops: then it waits until the bus owes
+    nothing any more.
 
     Rules
     -----
-    1. ``start`` is ignored while a program runs, and while ``status.error`` is set. It causes a ``reset``, after
-       which the program is fetched from ``program``.
+    1. ``start`` takes ``program``, ``window`` and ``watchdog`` as they are in its cycle, and causes a ``reset``, after
+       which the program is fetched. It waits for the end of a stop that a soft reset began. It is refused while another
+       program starts or runs, or a start waits, and from a fault to the next soft reset; ``status.refused`` says so
+       until a start is taken or a soft reset is made.
     2. A program is done when END was decoded, no instruction is queued or under way, and no fetched beat is
        owed.
-    3. At the first fault ``status.error``, its cause and the address of its instruction are set and ``reset``
-       begins: no engine starts or ends anything after that. Of several faults in a cycle the first of
-       ``ErrorCause`` counts, the load engine's before the store engine's.
+    3. At the first fault its cause and the address of its instruction are kept, a stop begins, and with it ``reset``:
+       no engine starts or ends anything after that. Of several faults in a cycle the first of ``ErrorCause`` counts,
+       the load engine's before the store engine's.
     4. The address is, for ILLEGAL_INSTRUCTION and FETCH_*, the instruction that was to be decoded; for LOAD_*
        and STORE_*, the one under way; for SEMAPHORE_OVERFLOW, the one that signalled; for WATCHDOG, the
        oldest under way of the first engine that has one, else the one that waits in the first queue, else the
        one to be fetched.
-    5. ``soft_reset`` clears the status and causes a ``reset``, whatever goes on.
-    6. ``reset`` is a register, high for four cycles, and during the reset of the whole; what it resets needs no other
+    5. ``soft_reset`` clears the status, forgets a start that waits, and begins a stop and a ``reset``, whatever goes
+       on.
+    6. A stop ends when ``reset`` has reached everything and the bus is quiet. ``status.busy`` is high from the
+       start of a program, or a soft reset, to the end of the stop; ``done`` or ``error`` rise as it falls.
+    7. ``reset`` is a register, high for four cycles, and during the reset of the whole; what it resets needs no other
        reset. It reaches the last engine three cycles later, and no instruction is offered before that has left it.
 
     Members
     -------
     start, soft_reset : 1 bit
     program, window, watchdog
-        From the registers; stable while a program runs.
+        From the registers.
+    bounds : BoundsLayout
+        The window of the program that runs.
+    quiet : 1 bit
+        The bus owes nothing.
     status : StatusSignature
     reset : 1 bit
         For all engines and what belongs to them.
     clear : 1 bit
-        For the counters, in the cycle of an accepted ``start`` or a soft reset.
+        For the counters, in the cycle in which a program begins, or of a soft reset.
+    moving : 1 bit
+        A program runs, or is being stopped after a fault: what the memory takes is its own.
     fetch_requests, fetch_data : streams
         To and from the read arbiter.
+    fetch_passed, fetch_refused : 1 bit
+        From there.
     load, store, matmul, vector : CommandSignature
     load_outside, load_bus_error, store_outside, store_bus_error : 1 bit
         Faults of the oldest instruction under way.
@@ -69,6 +85,8 @@ class Sequencer(wiring.Component):
         An instruction has been decoded.
     busy, waiting : 4 bits
         One for each ``Engine``, as in ``IssueUnit`` in the cycle before.
+    running : 1 bit
+        A program starts or runs.
     matmul_blocked, matmul_blocked_by_load, matmul_unfetched : 1 bit
         The next MATMUL instruction waits for a semaphore, or for one that the load or store engine gives; none waits,
         but the program has not ended.
@@ -82,11 +100,16 @@ class Sequencer(wiring.Component):
             "program": In(ADDRESS_BITS),
             "window": In(WindowSignature()),
             "watchdog": In(32),
+            "bounds": Out(BoundsLayout(config)),
+            "quiet": In(1),
             "status": Out(StatusSignature()),
             "reset": Out(1, init=1),
             "clear": Out(1),
+            "moving": Out(1),
             "fetch_requests": Out(stream.Signature(BurstLayout(config))),
             "fetch_data": In(stream.Signature(BeatLayout(config))),
+            "fetch_passed": In(1),
+            "fetch_refused": In(1),
             **{engine.name.lower(): Out(CommandSignature(format))
                for engine, format in ENGINE_FORMATS.items()},
             "load_outside": In(1),
@@ -96,6 +119,7 @@ class Sequencer(wiring.Component):
             "decoded": Out(1),
             "busy": Out(len(Engine)),
             "waiting": Out(len(Engine)),
+            "running": Out(1),
             "matmul_blocked": Out(1),
             "matmul_blocked_by_load": Out(1),
             "matmul_unfetched": Out(1),
@@ -116,13 +140,27 @@ class Sequencer(wiring.Component):
         finished = Signal(len(Engine))
         connect(m, flipped(self.fetch_requests), fetch.requests)
         connect(m, fetch.data, flipped(self.fetch_data))
-        connect(m, fetch.window, flipped(self.window))
         connect(m, decoder.fetched, fetch.instructions)
         m.d.comb += [
             units[Engine.LOAD].fails.eq(self.load_outside | self.load_bus_error),
             units[Engine.STORE].fails.eq(self.store_outside | self.store_bus_error),
         ]
-        m.d.comb += [fetch.program.eq(self.program), fetch.enable.eq(running & ~decoder.ended)]
+        # What a start takes: the registers may be written while the program runs.
+        take = Signal()
+        program = Signal.like(fetch.program, reset_less=True)
+        bounds = without_reset(m, self.bounds)
+        watchdog = Signal.like(self.watchdog, reset_less=True)
+        shift, top = exact_log2(config.bus_bytes), config.address_bits
+        with m.If(take):
+            m.d.sync += [
+                program.eq(Cat(self.program[shift:top], self.program[top:].any())),
+                Value.cast(bounds).eq(bounds_of(config, self.window)),
+                watchdog.eq(self.watchdog),
+            ]
+        m.d.comb += [
+            fetch.program.eq(program), fetch.enable.eq(running & ~decoder.ended),
+            fetch.passed.eq(self.fetch_passed), fetch.refused.eq(self.fetch_refused),
+        ]
         for i, (engine, unit) in enumerate(units.items()):
             name = engine.name.lower()
             m.submodules[name] = resettable(unit)
@@ -149,10 +187,10 @@ class Sequencer(wiring.Component):
         # The watchdog.
         quiet_cycles = Signal(32)
         expired = Signal()
-        with m.If(self.reset | finished.any() | (self.watchdog == 0)):
+        with m.If(self.reset | finished.any() | (watchdog == 0)):
             m.d.sync += [quiet_cycles.eq(0), expired.eq(0)]
         with m.Elif(running):
-            m.d.sync += [quiet_cycles.eq(quiet_cycles + 1), expired.eq(quiet_cycles >= self.watchdog)]
+            m.d.sync += [quiet_cycles.eq(quiet_cycles + 1), expired.eq(quiet_cycles >= watchdog)]
 
         # Faults in the order in which they count: cause, condition, and whose instruction it is, of those whose
         # address is kept. An engine's own faults take the oldest instruction, or the one that signalled, or the head.
@@ -183,29 +221,44 @@ class Sequencer(wiring.Component):
             addresses[fetched].eq(fetch.instructions.p.address),
             *(address.eq(unit.fault_address) for address, unit in zip(addresses[1:], units.values(), strict=True)),
         ]
+        # The states: idle, starting, running, stopping.
         starting = Signal(_RESET_REACHES)
-        start = Signal()
+        stopping = Signal()
+        faulted = Signal()  # by a fault, which shows when the stop ends
+        pending = Signal()  # a start waits for the end of a stop
+        reaching = Signal(_RESET_REACHES)  # a reset is on its way
+        begin = Signal()
         reset = Signal()
+        stopped = Signal()
         resetting = Signal(_RESET_CYCLES - 1)
         m.d.comb += [
-            status.busy.eq(running | starting.any()),
-            start.eq(self.start & ~status.busy & ~status.error),
-            self.clear.eq(start | self.soft_reset),
-            reset.eq(start | self.soft_reset | (running & failing)),
+            status.busy.eq(running | starting.any() | stopping | pending),
+            status.stopping.eq(stopping),
+            take.eq(self.start & ~running & ~starting.any() & ~pending & ~faulted),
+            begin.eq(pending & ~stopping),
+            self.running.eq(running | starting.any()),
+            self.clear.eq(begin | self.soft_reset),
+            self.moving.eq(running | (stopping & faulted)),
+            stopped.eq(stopping & ~reset & ~reaching.any() & self.quiet),
+            reset.eq(begin | self.soft_reset | (running & failing)),
         ]
         m.d.sync += [
-            starting.eq(Cat(start, starting)),
+            starting.eq(Cat(begin, starting)),
+            reaching.eq(Cat(reset, reaching)),
             resetting.eq(Cat(reset, resetting)),
             self.reset.eq(reset | resetting.any()),
+            status.refused.eq((status.refused | self.start) & ~take & ~self.soft_reset),
         ]
-        with m.If(start):
-            m.d.sync += status.done.eq(0)
+        with m.If(take):
+            m.d.sync += [pending.eq(1), status.done.eq(0)]
+        with m.If(begin):
+            m.d.sync += pending.eq(0)
         with m.If(starting[-1]):
             m.d.sync += running.eq(1)
         with m.If(running):
             with m.If(failing):
                 m.d.sync += [
-                    running.eq(0), status.error.eq(1),
+                    running.eq(0), stopping.eq(1), faulted.eq(1),
                     status.cause.eq(selected(first, [cause.value for cause, _condition, _owner in faults])),
                     status.error_address.eq(selected(
                         [Cat(bit for bit, (_cause, _condition, owner) in zip(first, faults, strict=True)
@@ -213,10 +266,15 @@ class Sequencer(wiring.Component):
                 ]
             with m.Elif(ending[-1]):
                 m.d.sync += [running.eq(0), status.done.eq(1)]
+        with m.If(stopped):
+            m.d.sync += [stopping.eq(0), status.error.eq(faulted)]
         with m.If(self.soft_reset):
             m.d.sync += [
                 starting.eq(0),
+                pending.eq(0),
                 running.eq(0),
+                stopping.eq(1),
+                faulted.eq(0),
                 status.done.eq(0),
                 status.error.eq(0),
                 status.cause.eq(ErrorCause.NONE),

@@ -49,7 +49,8 @@ def test_systemrdl_agrees_with_python(elaborated):
             assert field.get_property("sw") == SOFTWARE[reg.access_of(bits)]
             assert field.get_property("singlepulse") == (reg.access_of(bits) is Access.COMMAND)
             assert (field.get_property("hw") == AccessType.na) == (reg.name in constants)
-            assert field.get_property("reset") == constants.get(reg.name, 0) >> bits.offset & (1 << bits.width) - 1
+            reset = constants.get(reg.name, reg.reset)
+            assert field.get_property("reset") == reset >> bits.offset & (1 << bits.width) - 1
 
 
 def test_systemrdl_lists_the_error_causes(elaborated):
@@ -134,7 +135,7 @@ def test_the_pages_name_everything():
     for reg in REGISTERS:
         row = next(line for line in registers.splitlines() if f"| `{reg.name}` |" in line)
         assert row.startswith(f"| 0x{reg.offset:03x} |")
-        assert row.endswith(f"| 0x{values.get(reg.name, 0):08x} |")
+        assert row.endswith(f"| 0x{values.get(reg.name, reg.reset):08x} |")
     for name in (*(opcode.name for opcode in Opcode), *(function.name for function in Function)):
         assert f"| {name} |" in instructions
     for form in (*FORMATS.values(), *RECORDS):
