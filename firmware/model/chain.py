@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import ModelError, read_json, read_optional
+from .files import ModelError, is_there, read_json, read_optional
 from .modules import (
     ACTIVATIONS,
     POOLING_MODES,
@@ -79,7 +79,7 @@ def read_listing(root: Path) -> Listing:
         When it is damaged, or lists a module that isn't known, or the encoder not first and once.
     """
     index = root / "modules.json"
-    if not index.exists() and not index.is_symlink():
+    if not is_there(index):
         return _read_folders(root)
     entries = []
     for entry in read_json(index, list):

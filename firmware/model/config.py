@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from .files import ModelError, read_json
+from .files import ModelError, is_there, read_json
 
 __all__ = ["check_epsilon", "read_config"]
 
@@ -22,7 +22,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     ModelError
         Naming the first key that is missing or not supported; or that there is an adapter for the weights.
     """
-    if (folder / "adapter_config.json").exists():
+    if is_there(folder / "adapter_config.json"):
         raise ModelError("adapter_config.json asks for an adapter beside the weights, which isn't read: merge it into "
                          f"them, as merge_and_unload of the library peft does ({folder / 'adapter_config.json'})")
     config = read_json(folder / "config.json")

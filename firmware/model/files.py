@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ModelError", "check_no_pointer", "read_json", "read_optional", "read_text"]
+__all__ = ["ModelError", "check_no_pointer", "is_there", "read_json", "read_optional", "read_text"]
 
 #: How a Git LFS pointer begins: the few lines that a clone without Git LFS has in the place of a large file.
 _POINTER = b"version https://git-lfs"
@@ -12,6 +12,11 @@ _POINTER = b"version https://git-lfs"
 
 class ModelError(ValueError):
     """A model, a text or a file of quantised weights can't be used. One sentence: the value and the rule."""
+
+
+def is_there(path: Path) -> bool:
+    """Whether a folder lists this file; a link to nothing is a file that is missing, not one that was never there."""
+    return path.exists() or path.is_symlink()
 
 
 def check_no_pointer(path: Path) -> None:
@@ -70,4 +75,4 @@ def read_json(path: Path, kind: type = dict) -> Any:
 
 def read_optional(path: Path) -> dict[str, Any]:
     """As :func:`read_json`; without the file, an empty object."""
-    return read_json(path) if path.exists() or path.is_symlink() else {}
+    return read_json(path) if is_there(path) else {}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import ModelError, read_optional
+from .files import ModelError, is_there, read_optional
 from .modules import SIMILARITIES, TOKENS
 
 __all__ = ["EncoderSettings", "ModelSettings", "read_encoder_settings", "read_model_settings"]
@@ -52,7 +52,7 @@ def read_encoder_settings(folder: Path) -> EncoderSettings:
     ModelError
         When the file is damaged, or asks for something that isn't known.
     """
-    path = next((folder / name for name in _FILES if (folder / name).exists()), folder / _FILES[0])
+    path = next((folder / name for name in _FILES if is_there(folder / name)), folder / _FILES[0])
     table = read_optional(path)
     for key, value in table.items():
         if not _is_known(key, value) and value not in (None, False, {}, []):

@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.normalizers import BertNormalizer, Lowercase, Sequence
 
-from .files import ModelError, read_optional, read_text
+from .files import ModelError, is_there, read_optional, read_text
 
 __all__ = ["TextReader", "cutting", "encode", "prompt_tokens", "read_tokenizer"]
 
@@ -97,7 +97,7 @@ def cutting(tokenizer: Tokenizer, length: int, side: str) -> Tokenizer:
 
 
 def _read(path: Path) -> Tokenizer:
-    if not path.exists() and not path.is_symlink():
+    if not is_there(path):
         found = [name for name in _OTHERS if (path.parent / name).exists()]
         if found:
             raise ModelError(f"the tokenizer must be in tokenizer.json, and {str(path.parent)!r} has only "

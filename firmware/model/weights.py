@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from .files import ModelError, check_no_pointer, read_json
+from .files import ModelError, check_no_pointer, is_there, read_json
 
 __all__ = ["Weights", "read_weights"]
 
@@ -66,9 +66,9 @@ def read_weights(folder: Path) -> Weights:
     ModelError
         When there are none: what is there in their place. When a file is missing, damaged, or a Git LFS pointer.
     """
-    if _is_there(folder / SINGLE):
+    if is_there(folder / SINGLE):
         return Weights([folder / SINGLE])
-    if _is_there(folder / INDEX):
+    if is_there(folder / INDEX):
         return _read_parts(folder / INDEX)
     found = sorted(str(path.relative_to(folder)) for place in (folder, folder / "onnx", folder / "openvino")
                    if place.is_dir() for path in place.iterdir() if path.name.endswith(_OTHERS))
@@ -78,10 +78,6 @@ def read_weights(folder: Path) -> Weights:
     names = ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
     raise ModelError(f"the weights must be in {SINGLE}, or in files that {INDEX} names, and {str(folder)!r} has only "
                      f"{names}: save_pretrained of the library that wrote it writes that format")
-
-
-def _is_there(path: Path) -> bool:
-    return path.exists() or path.is_symlink()  # a link to nothing is a file that is missing, not another format
 
 
 def _read_parts(index: Path) -> Weights:
