@@ -17,7 +17,7 @@ from ...sim.golden.reference import normalise, reference_encoder
 from .chain import default_chain, pooling_modes, read_chain, read_listing
 from .config import check_epsilon, read_config
 from .files import ModelError
-from .modules import SENTENCE, SIMILARITIES, TOKENS, HostModule, Pooling
+from .modules import SENTENCE, SIMILARITIES, TOKENS, HostModule, Pooling, Truncate
 from .names import Embeddings, import_arrays
 from .settings import read_encoder_settings, read_model_settings
 from .tokenizer import cutting, encode, prompt_tokens, read_tokenizer
@@ -270,6 +270,8 @@ class EncoderModel:
         heads, epsilon = config["num_attention_heads"], check_epsilon(config.get("layer_norm_eps", 1e-12))
         reading, about = read_encoder_settings(home), read_model_settings(root, prompt_name)
         chain = read_chain(listing, config["hidden_size"])
+        if about.width is not None:
+            chain = (*chain, Truncate(about.width))
         encoder = import_arrays(read_weights(home), heads, config)
         reader = read_tokenizer(home, lower_case=reading.do_lower_case)
 

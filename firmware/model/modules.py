@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...sim.golden.reference import exact_gelu, normalise
 
 __all__ = ["ACTIVATIONS", "POOLING_MODES", "SENTENCE", "SIMILARITIES", "TOKENS", "Dense", "HostModule", "LayerNorm",
-           "Normalize", "Pooling", "cosine"]
+           "Normalize", "Pooling", "Truncate", "cosine"]
 
 Array = NDArray[Any]
 Float32 = NDArray[np.float32]
@@ -142,6 +142,17 @@ class Normalize:
             tensors[self.tensor] = x / max(float(np.linalg.norm(x)), 1e-12)
         else:
             tensors[self.tensor] = x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+
+
+@dataclass(frozen=True)
+class Truncate:
+    """The first ``width`` numbers of the sentence embedding, or all if there are fewer."""
+
+    width: int
+
+    def apply(self, tensors: dict[str, Array], kept: Array, prompt: int) -> None:
+        """See :class:`HostModule`."""
+        tensors[SENTENCE] = tensors[SENTENCE][: self.width]
 
 
 def cosine(a: Array, b: Array) -> float:

@@ -23,7 +23,8 @@ _HARMLESS_ARGUMENTS = {"add_pooling_layer", "attn_implementation", "device_map",
                        "trust_remote_code", "use_fast"}
 
 _MODEL_FILE = "config_sentence_transformers.json"
-_MODEL_KEYS = ("__version__", "prompts", "default_prompt_name", "similarity_fn_name", "model_type", "requirements")
+_MODEL_KEYS = ("__version__", "prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim", "model_type",
+               "requirements")
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,11 @@ class EncoderSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What is put before each text, the function that compares embeddings, and what was left out or chosen."""
+    """What is put before each text, how many numbers of an embedding are kept, the function that compares two, and what
+    was left out or chosen."""
 
     prompt: str
+    width: int | None
     similarity: str
     notes: tuple[str, ...]
 
@@ -97,11 +100,14 @@ def read_model_settings(root: Path, prompt_name: str | None = None) -> ModelSett
     similarity = table.get("similarity_fn_name") or "cosine"
     if similarity not in SIMILARITIES:
         raise ModelError(f"similarity_fn_name must be {', '.join(SIMILARITIES)}, not {similarity!r} ({path})")
+    width = table.get("truncate_dim")
+    if width is not None and (type(width) is not int or width < 1):
+        raise ModelError(f"truncate_dim must be a positive integer, not {width!r} ({path})")
     notes = []
     if similarity != "cosine":
         notes.append(f"two texts are compared by {similarity}, not by the cosine (similarity_fn_name in {path.name})")
     prompt, note = _prompt(table, prompt_name, path)
-    return ModelSettings(prompt, similarity, (*notes, *note))
+    return ModelSettings(prompt, width, similarity, (*notes, *note))
 
 
 def _prompt(table: dict[str, Any], name: str | None, path: Path) -> tuple[str, tuple[str, ...]]:

@@ -147,6 +147,13 @@ def test_embeddings_are_compared_by_the_function_of_the_model(tmp_path: Path, na
             in model.notes) == told
 
 
+def test_an_embedding_is_cut_to_its_first_numbers(tmp_path: Path):
+    whole = EncoderModel.from_folder(folder_with(tmp_path)).sentence_embedding(TEXT)
+    for width in (5, 99):
+        (tmp_path / MODEL).write_text(json.dumps({"truncate_dim": width}))
+        np.testing.assert_array_equal(EncoderModel.from_folder(tmp_path).sentence_embedding(TEXT), whole[:width])
+
+
 def test_settings_that_change_nothing_are_taken(tmp_path: Path):
     text = {"method": "forward", "method_output_name": "last_hidden_state"}
     model = EncoderModel.from_folder(folder_with(
@@ -175,7 +182,8 @@ def test_settings_that_change_nothing_are_taken(tmp_path: Path):
      f"{ENCODER} asks for modality_config = {{{{'text': {{{{'method': 'get_text_features'}}}}}}}}, which isn't known "
      "({path})"),
     (MODEL, {"model_type": "SparseEncoder"}, "model_type must be 'SentenceTransformer', not 'SparseEncoder' ({path})"),
-    (MODEL, {"truncate_dim": 8}, f"{MODEL} asks for truncate_dim = 8, which isn't known ({{path}})"),
+    (MODEL, {"truncate_dim": 0}, "truncate_dim must be a positive integer, not 0 ({path})"),
+    (MODEL, {"query_prefix": "[Q] "}, f"{MODEL} asks for query_prefix = '[Q] ', which isn't known ({{path}})"),
     (MODEL, {"similarity_fn_name": "maxsim"},
      "similarity_fn_name must be cosine, dot, euclidean, manhattan, not 'maxsim' ({path})"),
     (MODEL, {"prompts": ["query: "]}, "prompts must be texts by their names, not ['query: '] ({path})"),
