@@ -65,7 +65,7 @@ def pooling_modes(names: Any) -> tuple[str, ...]:
         When there is none, or an unknown one.
     """
     modes = names.lower().split("+") if isinstance(names, str) else names
-    if not isinstance(modes, list) or not modes or not all(mode in POOLING_MODES for mode in modes):
+    if not isinstance(modes, list) or not modes or not all(mode in list(POOLING_MODES) for mode in modes):
         raise ModelError(f"pooling must be {', '.join(POOLING_MODES)}, or several of them, not {names!r}")
     return tuple(modes)
 

@@ -98,7 +98,7 @@ def read_model_settings(root: Path, prompt_name: str | None = None) -> ModelSett
     if table.get("model_type", "SentenceTransformer") != "SentenceTransformer":
         raise ModelError(f"model_type must be 'SentenceTransformer', not {table['model_type']!r} ({path})")
     similarity = table.get("similarity_fn_name") or "cosine"
-    if similarity not in SIMILARITIES:
+    if similarity not in list(SIMILARITIES):
         raise ModelError(f"similarity_fn_name must be {', '.join(SIMILARITIES)}, not {similarity!r} ({path})")
     width = table.get("truncate_dim")
     if width is not None and (type(width) is not int or width < 1):

@@ -16,9 +16,10 @@ __all__ = ["TextReader", "cutting", "encode", "prompt_tokens", "read_tokenizer"]
 _OTHERS = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 _UNLIMITED = 10**6  # a model_max_length from here on means none
 
-#: Settings of BERT's own tokenizer in tokenizer_config.json, and what tokenizer.json's normalizer calls them.
-_SETTINGS = {"do_lower_case": "lowercase", "strip_accents": "strip_accents",
-             "tokenize_chinese_chars": "handle_chinese_chars"}
+#: Settings of BERT's own tokenizer in tokenizer_config.json, what tokenizer.json's normalizer calls them, and what the
+#: library transformers takes where the former has none.
+_SETTINGS = {"do_lower_case": ("lowercase", True), "strip_accents": ("strip_accents", None),
+             "tokenize_chinese_chars": ("handle_chinese_chars", True)}
 _BERT_CLASSES = (None, "BertTokenizer", "BertTokenizerFast")
 
 
@@ -42,6 +43,7 @@ def read_tokenizer(folder: Path, *, lower_case: bool = False) -> TextReader:
         When there is no tokenizer.json, or it is damaged, or disagrees with another file in a way that isn't known.
     """
     tokenizer = _read(folder / "tokenizer.json")
+    _check_template(_state(tokenizer.post_processor), folder / "tokenizer.json")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     settings = read_optional(folder / "tokenizer_config.json")
@@ -54,7 +56,7 @@ def read_tokenizer(folder: Path, *, lower_case: bool = False) -> TextReader:
     if lower_case and not _lowers(_state(tokenizer.normalizer)):
         tokenizer.normalizer = Sequence([Lowercase(), *([tokenizer.normalizer] if tokenizer.normalizer else [])])
     length = settings.get("model_max_length")
-    if length is not None and (isinstance(length, bool) or not isinstance(length, int | float) or length < 1):
+    if length is not None and (isinstance(length, bool) or not isinstance(length, int | float) or not length >= 1):
         raise ModelError(f"model_max_length must be a positive integer, not {length!r} "
                          f"({folder / 'tokenizer_config.json'})")
     side = settings.get("truncation_side", "right")
@@ -110,6 +112,17 @@ def _read(path: Path) -> Tokenizer:
         raise ModelError(f"{path.name} must be a tokenizer: {error} ({path})") from error
 
 
+def _check_template(state: dict[str, Any], path: Path) -> None:
+    """Special tokens around a text must have their ids, or the library panics."""
+    for part in state.get("processors", ()):
+        _check_template(part, path)
+    for piece in state.get("single", ()) if state.get("type") == "TemplateProcessing" else ():
+        name = piece.get("SpecialToken", {}).get("id")
+        if name is not None and name not in state["special_tokens"]:
+            raise ModelError(f"tokenizer.json must have an id for the special token {name!r} of its post_processor "
+                             f"({path})")
+
+
 def _stated_tokens(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str, str, int | None]]:
     """Tokens beyond the roles of BERT's own that files beside tokenizer.json name: file, token, id if it has one."""
     for token, number in read_optional(folder / "added_tokens.json").items():
@@ -121,6 +134,8 @@ def _stated_tokens(folder: Path, settings: dict[str, Any]) -> Iterator[tuple[str
                         ("special_tokens_map.json", read_optional(folder / "special_tokens_map.json"))):
         for key in ("additional_special_tokens", "extra_special_tokens"):
             more = table.get(key) or []
+            if not isinstance(more, list | dict):
+                raise ModelError(f"{key} must be a list or an object, not {more!r} ({folder / name})")
             for token in more.values() if isinstance(more, dict) else more:
                 yield name, _content(token), None
 
@@ -144,23 +159,27 @@ def _apply(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path) -> tupl
     if settings.get("tokenizer_class") not in _BERT_CLASSES or state.pop("type", None) != "BertNormalizer":
         return ()
     notes = []
-    for key, name in _SETTINGS.items():
-        if key not in settings or settings[key] == state[name]:
-            continue
-        value = settings[key]
+    for key, (name, default) in _SETTINGS.items():
+        value = settings.get(key, default)
         if not isinstance(value, bool) and not (value is None and key == "strip_accents"):
             raise ModelError(f"{key} must be true or false, not {value!r} ({folder / 'tokenizer_config.json'})")
-        notes.append(f"{key} is {value} in tokenizer_config.json and {state[name]} in tokenizer.json: the former is "
-                     "taken")
-        state[name] = value
+        if value == state[name]:
+            continue
+        if key in settings:
+            notes.append(f"{key} is {value} in tokenizer_config.json and {state[name]} in tokenizer.json: the former "
+                         "is taken")
+            state[name] = value
+        else:
+            notes.append(f"{key} is {state[name]} in tokenizer.json, which is taken: tokenizer_config.json doesn't "
+                         f"have it, and the library transformers would take {value}")
     if notes:
         tokenizer.normalizer = BertNormalizer(**state)
     return tuple(notes)
 
 
-def _state(normalizer: Any) -> dict[str, Any]:
-    """A normalizer as tokenizer.json has it."""
-    return {} if normalizer is None else json.loads(normalizer.__getstate__())
+def _state(part: Any) -> dict[str, Any]:
+    """A part of a tokenizer as tokenizer.json has it."""
+    return {} if part is None else json.loads(part.__getstate__())
 
 
 def _lowers(state: dict[str, Any]) -> bool:

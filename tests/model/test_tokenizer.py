@@ -39,6 +39,14 @@ def test_where_both_files_state_a_case_it_is_said_which_is_taken(tmp_path: Path,
         f"do_lower_case is {other} in tokenizer_config.json and {own} in tokenizer.json: the former is taken",)
 
 
+def test_a_case_that_only_one_file_states_is_said_to_be_taken(tmp_path: Path):
+    model = with_normalizer(tmp_path, BertNormalizer(lowercase=False))
+    assert model.tokenize("Red").tolist() == [2, 10, 3]
+    assert model.notes[1:] == (
+        "do_lower_case is False in tokenizer.json, which is taken: tokenizer_config.json doesn't have it, and the "
+        "library transformers would take True",)
+
+
 def test_where_both_files_agree_nothing_is_said(tmp_path: Path):
     model = with_normalizer(tmp_path, BertNormalizer(lowercase=True), do_lower_case=True, strip_accents=None,
                             tokenize_chinese_chars=True)
@@ -105,6 +113,18 @@ def test_a_file_that_changes_the_tokenizer_is_refused(tmp_path: Path, file: str,
         EncoderModel.from_folder(folder)
         return
     assert refusal(EncoderModel.from_folder, folder) == sentence.format(path=tmp_path / file)
+
+
+def test_a_special_token_without_an_id_is_refused(tmp_path: Path):
+    path = write_folder(tmp_path) / "tokenizer.json"
+    table = json.loads(path.read_text())
+    template = table["post_processor"]
+    for processor in (template, {"type": "Sequence", "processors": [template]}):
+        template["special_tokens"].pop("[SEP]", None)
+        table["post_processor"] = processor
+        path.write_text(json.dumps(table))
+        assert refusal(EncoderModel.from_folder, tmp_path) == (
+            f"tokenizer.json must have an id for the special token '[SEP]' of its post_processor ({path})")
 
 
 def test_a_case_that_is_none_is_refused(tmp_path: Path):
