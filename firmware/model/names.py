@@ -141,11 +141,11 @@ def import_arrays(arrays: Mapping[str, NDArray[Any]], heads: int, config: Mappin
 
 
 def _embeddings(source: _Source, d: int, config: Mapping[str, Any] | None) -> Embeddings:
-    words, positions, kinds = (
-        source.width(f"embeddings.{table}_embeddings.weight") for table in ("word", "position", "token_type"))
-    if config is not None:
-        words, positions = config.get("vocab_size", words), config["max_position_embeddings"]
-        kinds = config.get("type_vocab_size", kinds)
+    def rows(table: str, key: str) -> int:
+        return config[key] if config and key in config else source.width(f"embeddings.{table}_embeddings.weight")
+
+    words, positions = rows("word", "vocab_size"), rows("position", "max_position_embeddings")
+    kinds = rows("token_type", "type_vocab_size")
     return Embeddings(
         word=source.take("embeddings.word_embeddings.weight", (words, d), more_rows=True),
         position=source.take("embeddings.position_embeddings.weight", (positions, d)),
