@@ -61,8 +61,9 @@ class RunReport:
     ``mismatches`` names every tensor that differs from golden; ``tensors`` is how many were compared.
     ``similarity``, of two texts, is that of their embeddings by the model's function: in float, and on the accelerator.
     ``cycles_per_second`` is the speed of a simulation, in cycles of the accelerator per second of the host.
-    ``timelines``: of each program that ran, if they were wanted. ``notes``: those of the model, and a sentence for each
-    text that it cuts.
+    ``timelines``: of each program that ran, if they were wanted.
+    ``notes``: what was chosen without being asked, or left out, when the model was read, and which texts were cut; a
+    sentence each.
     """
 
     config: str
@@ -78,7 +79,7 @@ class RunReport:
     seconds: float
     similarity: tuple[float, float] | None
     timelines: list[Timeline]
-    notes: list[str]
+    notes: tuple[str, ...] = ()
 
     @property
     def bit_exact(self) -> bool:
@@ -103,8 +104,7 @@ class RunReport:
             "config": self.config, "model": self.model, "tokens": [text.tokens for text in self.texts],
             "texts": [text.text for text in self.texts], "similarity": self.similarity,
             "tensors_compared": self.tensors, "mismatches": self.mismatches, "roofline_bound": self.roofline_bound,
-            "notes": self.notes,
-            "counters": self.counters, "layers": [asdict(layer) for layer in self.layers],
+            "counters": self.counters, "layers": [asdict(layer) for layer in self.layers], "notes": list(self.notes),
         }
 
 
@@ -240,4 +240,4 @@ def run_texts(
         layers=_layer_rows(results, roofline, agreement.cosines()), mismatches=mismatches, tensors=compared,
         cycles=counters["cycles"], roofline_bound=roofline, macs=sum(macs(result.program) for result in results),
         counters=counters, seconds=seconds, similarity=similarity, timelines=timelines,
-        notes=[*model.notes, *model.text_notes(texts)])
+        notes=(*model.notes, *model.text_notes(texts)))
