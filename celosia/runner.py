@@ -11,6 +11,7 @@ from celosia.firmware.compiler.roofline import bound, macs
 from celosia.firmware.driver.driver import Accelerator, BatchResult
 from celosia.firmware.driver.transport import SimulatedTransport
 from celosia.firmware.model.model import EncoderModel
+from celosia.firmware.model.modules import cosine
 from celosia.firmware.quantise.quantise import quantise_input
 from celosia.sim.golden.encoder import run_encoder
 from celosia.sim.golden.parameters import QuantisedEncoder
@@ -58,9 +59,11 @@ class RunReport:
     """What a run found.
 
     ``mismatches`` names every tensor that differs from golden; ``tensors`` is how many were compared.
-    ``similarity``, of two texts, is the cosine of one with the other: in float, and on the accelerator.
+    ``similarity``, of two texts, is that of their embeddings by the model's function: in float, and on the accelerator.
     ``cycles_per_second`` is the speed of a simulation, in cycles of the accelerator per second of the host.
     ``timelines``: of each program that ran, if they were wanted.
+    ``notes``: what was chosen without being asked, or left out, when the model was read, and which texts were cut; a
+    sentence each.
     """
 
     config: str
@@ -76,6 +79,7 @@ class RunReport:
     seconds: float
     similarity: tuple[float, float] | None
     timelines: list[Timeline]
+    notes: tuple[str, ...] = ()
 
     @property
     def bit_exact(self) -> bool:
@@ -100,7 +104,7 @@ class RunReport:
             "config": self.config, "model": self.model, "tokens": [text.tokens for text in self.texts],
             "texts": [text.text for text in self.texts], "similarity": self.similarity,
             "tensors_compared": self.tensors, "mismatches": self.mismatches, "roofline_bound": self.roofline_bound,
-            "counters": self.counters, "layers": [asdict(layer) for layer in self.layers],
+            "counters": self.counters, "layers": [asdict(layer) for layer in self.layers], "notes": list(self.notes),
         }
 
 
@@ -224,15 +228,16 @@ def run_texts(
             agreement.add(layer, in_float, integers * encoder.output_scale_of(layer))
         in_float, on_chip = model.pool(outputs_in_float[-1]), model.pool(output * encoder.output_scale)
         embeddings.append((in_float, on_chip))
-        rows.append(TextRow(text, len(x), float(in_float @ on_chip)))
+        rows.append(TextRow(text, len(x), cosine(in_float, on_chip)))
         tell("comparing with golden and fp32", (index + 1) / len(texts))
     similarity = None
     if len(texts) == 2:
         (a, a8), (b, b8) = embeddings
-        similarity = float(a @ b), float(a8 @ b8)
+        similarity = model.similarity(a, b), model.similarity(a8, b8)
     counters = {name: sum(result.counters[name] for result in results) for name in results[0].counters}
     return RunReport(
         config=accelerator.config.name, model=model.name, texts=rows,
         layers=_layer_rows(results, roofline, agreement.cosines()), mismatches=mismatches, tensors=compared,
         cycles=counters["cycles"], roofline_bound=roofline, macs=sum(macs(result.program) for result in results),
-        counters=counters, seconds=seconds, similarity=similarity, timelines=timelines)
+        counters=counters, seconds=seconds, similarity=similarity, timelines=timelines,
+        notes=(*model.notes, *model.text_notes(texts)))

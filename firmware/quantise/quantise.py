@@ -69,7 +69,7 @@ class _Linear:
 def calibration_sequences(model: EncoderModel, sentences: Sequence[str]) -> list[Float]:
     """The layers' inputs, float32 [L, d] each, for sentences to calibrate with: every sentence, and three
     fragments of one to four of its words, since very short texts drive many channels further than any
-    sentence does."""
+    sentence does. All with the model's prompt, and cut to its longest input."""
     texts = list(sentences)
     for index, sentence in enumerate(sentences):
         words = sentence.split()
@@ -77,7 +77,7 @@ def calibration_sequences(model: EncoderModel, sentences: Sequence[str]) -> list
             count = min(1 + (index + turn) % 4, len(words))
             start = (7 * index + 13 * turn) % (len(words) - count + 1)
             texts.append(" ".join(words[start : start + count]))
-    return [model.embed(model.tokenize(text)) for text in texts]
+    return [model.embed(model.tokenize(text, cut=True)) for text in texts]
 
 
 def quantise_input(encoder: QuantisedEncoder, x: Float) -> NDArray[np.int8]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from celosia.firmware.model import model as model_module
-from celosia.firmware.model.model import EncoderModel, ModelError, find_default_model, pool
+from celosia.firmware.model.model import EncoderModel, ModelError, find_default_model
 from celosia.sim.golden.reference import normalise
 
 from tests import tiny_models
@@ -21,6 +21,13 @@ def refusal(function, *args, **kwargs) -> str:
     with pytest.raises(ModelError) as caught:
         function(*args, **kwargs)
     return str(caught.value)
+
+
+def default_model() -> EncoderModel:
+    try:
+        return EncoderModel.from_folder(find_default_model())
+    except ModelError as error:
+        pytest.skip(str(error))
 
 
 def test_every_exported_name_is_there():
@@ -81,27 +88,13 @@ def test_embeddings_are_summed_and_normalised(tmp_path: Path):
     np.testing.assert_allclose(x, expected, atol=1e-5)
 
 
-def test_pooling():
+def test_pooling_of_a_model_of_arrays():
     output = np.array([[3.0, 4.0], [1.0, 0.0], [100.0, 100.0]])
-    np.testing.assert_allclose(pool(output, np.array([True, True, False])), np.array([4, 4]) / np.sqrt(32))
-    np.testing.assert_allclose(pool(output, pooling="cls"), [0.6, 0.8])
-
-
-def test_cls_pooling_is_read(tmp_path: Path):
-    (tmp_path / "1_Pooling").mkdir()
-    (tmp_path / "1_Pooling" / "config.json").write_text(
-        '{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}')
-    assert EncoderModel.from_folder(write_folder(tmp_path)).pooling == "cls"
-
-
-def test_other_pooling_is_refused(tmp_path: Path):
-    (tmp_path / "1_Pooling").mkdir()
-    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
-    assert refusal(EncoderModel.from_folder, write_folder(tmp_path)) == (
-        "the pooling must be pooling_mode_mean_tokens or pooling_mode_cls_token alone, "
-        "not pooling_mode_max_tokens")
-    assert refusal(EncoderModel.from_arrays, tiny_models.arrays(), heads=2, pooling="max") == (
-        "pooling must be 'mean' or 'cls', not 'max'")
+    mean, cls = (EncoderModel.from_arrays(tiny_models.arrays(), heads=2, pooling=mode) for mode in ("mean", "cls"))
+    np.testing.assert_allclose(mean.pool(output, np.array([True, True, False])), np.array([4, 4]) / np.sqrt(32))
+    np.testing.assert_allclose(cls.pool(output), [0.6, 0.8])
+    assert refusal(EncoderModel.from_arrays, tiny_models.arrays(), heads=2, pooling="mid") == (
+        "pooling must be cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken, or several of them, not 'mid'")
 
 
 @pytest.mark.parametrize(("changes", "sentence"), [
@@ -111,7 +104,13 @@ def test_other_pooling_is_refused(tmp_path: Path):
     ({"position_embedding_type": "relative_key"},
      "position_embedding_type must be 'absolute', not 'relative_key'"),
     ({"is_decoder": True}, "is_decoder must be False, not True"),
+    *(({key: value}, f"{key} must be absent from config.json or empty, not {value!r}") for key, value in {
+        "add_cross_attention": True, "is_encoder_decoder": True, "is_causal": True, "pruned_heads": {"0": [1]},
+        "quantization_config": {"quant_method": "bitsandbytes"}, "compression_config": {"format": "pack-quantized"},
+        "auto_map": {"AutoModel": "modeling.Model"}}.items()),
     ({"hidden_size": "16"}, "hidden_size must be a positive integer, not '16'"),
+    ({"type_vocab_size": 0}, "type_vocab_size must be a positive integer, not 0"),
+    ({"type_vocab_size": 1}, "embeddings.token_type_embeddings.weight must have the shape [1, 16], not [2, 16]"),
     ({"num_hidden_layers": 0}, "num_hidden_layers must be a positive integer, not 0"),
     ({"num_attention_heads": 3}, "heads must be a positive divisor of the hidden width 16, not 3"),
     ({"layer_norm_eps": "small"}, "layer_norm_eps must be a number from 0 to below 1, not 'small'"),
@@ -139,6 +138,7 @@ def test_bad_arrays_are_refused():
     assert build(**{name: weight}) == f"{name} must be finite, but holds nan at [3, 5]"
     weight[3, 5] = -np.inf
     assert build(**{name: weight}) == f"{name} must be finite, but holds -inf at [3, 5]"
+    assert build(**{name: np.full((16, 40), 1e39)}) == f"{name} must be within the range of float32, but holds 1e+39"
     table = "embeddings.position_embeddings.weight"
     assert build(**{table: None}) == f"{table} is missing from the weights"
     assert refusal(EncoderModel.from_arrays, {}, heads=2) == f"{QUERY} is missing from the weights"
@@ -169,8 +169,9 @@ def test_damaged_files_are_refused(tmp_path: Path):
     assert refusal(EncoderModel.from_folder, folder).startswith(
         "model.safetensors must be a safetensors file: Error while deserializing header: ")
     weights.unlink()
-    assert refusal(EncoderModel.from_folder, folder).startswith(
-        "model.safetensors can't be read: No such file ")
+    assert refusal(EncoderModel.from_folder, folder) == (
+        "the weights must be in model.safetensors, or in files that model.safetensors.index.json names, and "
+        f"{str(folder)!r} has neither")
 
     config.write_text("[1]")
     assert refusal(EncoderModel.from_folder, folder) == (
@@ -203,6 +204,9 @@ def test_a_tokenizer_larger_than_the_embeddings_is_refused():
     arrays["embeddings.word_embeddings.weight"] = arrays["embeddings.word_embeddings.weight"][:9]
     assert refusal(EncoderModel.from_arrays, arrays, heads=2, tokenizer=tiny_models.tokenizer()) == (
         "the tokenizer must have at most 9 entries, one for each word embedding, not 11")
+    holes = tiny_models.tokenizer({"[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "red": 9})
+    assert refusal(EncoderModel.from_arrays, arrays, heads=2, tokenizer=holes) == (
+        "the tokenizer's ids must be below 9, the number of word embeddings, and that of 'red' is 9")
 
 
 def test_a_missing_default_model_is_refused(monkeypatch: pytest.MonkeyPatch):
@@ -213,16 +217,24 @@ def test_a_missing_default_model_is_refused(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_default_model_knows_what_is_alike():
-    try:
-        model = EncoderModel.from_folder(find_default_model())
-    except ModelError as error:
-        pytest.skip(str(error))
+    model = default_model()
     assert (model.name, model.hidden, model.ffn, model.heads, len(model.layers)) == (
         "all-MiniLM-L6-v2", 384, 1536, 12, 6)
     cat, kitten, stocks = (model.sentence_embedding(text) for text in (
         "A cat sits on the mat.", "A kitten rests on a rug.", "Stocks fell on Monday."))
     assert cat @ kitten == pytest.approx(0.6654, abs=1e-3)
     assert cat @ stocks == pytest.approx(0.0802, abs=1e-3)
+
+
+def test_the_default_model_says_what_its_folder_asks_for():
+    model = default_model()
+    assert (model.pooling, model.max_tokens, model.cut, model.prompt) == ("mean", 512, 256, "")
+    assert model.notes == (
+        "these weights have no part in the embedding: pooler.dense.bias, pooler.dense.weight",
+        "a text of more than 256 tokens is cut to its first 256 (max_seq_length in sentence_bert_config.json)")
+    ids = model.tokenize("word " * 600)
+    assert (len(ids), ids[0], ids[-1]) == (256, 101, 102)
+    assert model.embed(np.arange(512)).shape == (512, 384)
 
 
 def test_importing_a_model_does_not_import_torch():

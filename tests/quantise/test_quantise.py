@@ -2,7 +2,7 @@
 
 import json
 import struct
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -283,8 +283,7 @@ def test_a_real_layer_keeps_its_meaning():
         whole = EncoderModel.from_folder(find_default_model())
     except ModelError as error:
         pytest.skip(str(error))
-    model = EncoderModel(whole.name, whole.heads, whole.epsilon, whole.layers[:1], whole.embeddings,
-                         whole.tokenizer, whole.max_tokens, whole.pooling)
+    model = replace(whole, layers=whole.layers[:1])
     made = quantise_encoder(model, calibration_sequences(model, calibration_sentences()[:64]))
     check_ranges(made)
     for sentence in evaluation_sentences()[:8]:
