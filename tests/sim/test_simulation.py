@@ -292,7 +292,7 @@ def test_the_clock_loop_calls_no_python(library, memory):
             sim.clock.tick(1_000_000)
         finally:
             sys.setprofile(None)
-    assert sim.cycles > 1_000_000
+        assert sim.cycles > 1_000_000
     assert len(calls) < 1000
 
 
