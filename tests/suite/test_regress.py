@@ -43,9 +43,12 @@ def suite(tmp_path):
     (tmp_path / "conftest.py").write_text(MIDNIGHT)
     (tmp_path / "test_suite.py").write_text(SUITE)
 
+    # Whether this test itself runs in a worker is no matter there.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
     def run(*arguments):
         done = subprocess.run([sys.executable, "-m", "pytest", "-p", "tests.suite.regress", "-q", "-rA", *arguments],
-                              cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+                              cwd=tmp_path, env={**environment, "PYTHONPATH": str(ROOT)}, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
         passed = {line.split("::")[1] for line in done.stdout.splitlines() if line.startswith("PASSED ")}
         return passed, done.returncode, done.stdout
