@@ -13,7 +13,7 @@ ARGS ?=
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit cocotb bench generate synth formal docs lint clean
+.PHONY: help run test regress unit cocotb bench generate synth formal docs lint clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -22,7 +22,10 @@ run: $(INSTALLED) ## a sentence through six layers of a real model on the RTL: T
 	$(BIN)/celosia run --config $(CONFIG) --text "$(TEXT)" $(ARGS)
 
 test: lint ## lint, unit tests, cocotb testbenches, one real layer on the RTL
-	$(BIN)/pytest -n 2 --dist worksteal -q $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal -q --regress sample --durations 10 $(ARGS)
+
+regress: $(INSTALLED) ## the tests that are slow and seldom break; make test runs a sample of them that changes by date
+	$(BIN)/pytest -n 2 --dist worksteal -q -m regress --durations 10 $(ARGS)
 
 unit: $(INSTALLED) ## the tests of golden, compiler, driver and simulation
 	$(BIN)/pytest -n 2 -q tests $(ARGS)

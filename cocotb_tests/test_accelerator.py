@@ -16,16 +16,18 @@ CONFIGS = {
 }
 
 
+NAMES = ["square", pytest.param("wide", marks=pytest.mark.regress)]
+
 verilog = cache(to_verilog)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_accelerator(name):
     config = CONFIGS[name]
     run_testbench(verilog(config), bench="bench_accelerator", top=TOP, parameters={"config": config.to_toml()})
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_random_programs(name):
     config = CONFIGS[name]
     run_testbench(verilog(config), bench="bench_programs", top=TOP,

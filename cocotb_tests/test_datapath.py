@@ -25,11 +25,13 @@ def run(settings):
     run_testbench(Datapath(config), bench="bench_datapath", target=config.target, parameters=parameters)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [
+    "square", "few-lanes", *(pytest.param(shape, marks=pytest.mark.regress) for shape in ("wide", "tall"))])
 def test_datapath(shape):
     run(SHAPES[shape])
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", [
+    "ecp5", *(pytest.param(target, marks=pytest.mark.regress) for target in ("generic", "xilinx"))])
 def test_mappings(target):
     run({"rows": 4, "cols": 8, **TARGETS[target]})

@@ -1,12 +1,12 @@
 """The harness itself: a testbench passes, a failing or an empty one fails, and builds are found again."""
 
 import re
-import time
 
 import pytest
 from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from celosia.sim import cache
 from celosia.sim.verilator import ToolError
 
 from cocotb_tests.harness import BenchFailure, run_testbench
@@ -31,7 +31,8 @@ def test_a_testbench_passes(width):
     assert result.passed == ("sums_modulo_two_to_the_width",)
 
 
-def test_a_failing_coroutine_fails_with_its_name_and_seed():
+def test_a_failing_coroutine_fails_with_its_name_and_seed(monkeypatch):
+    monkeypatch.delenv("COCOTB_RANDOM_SEED", raising=False)
     with pytest.raises(BenchFailure, match=re.compile(
             r"^bench_harness: 1 of 2 tests failed; seed 77, log in .*fails_on_purpose: .*12345", re.S)):
         run_testbench(Accumulator(8), bench="bench_harness", parameters={"width": 8, "fail": True}, seed=77)
@@ -47,11 +48,16 @@ def test_a_missing_module_is_a_failure():
         run_testbench(Accumulator(8), bench="bench_nothing")
 
 
-def test_a_compiled_design_is_found_again():
+def test_a_compiled_design_is_found_again(monkeypatch):
     run_testbench(Accumulator(8), bench="bench_harness", parameters={"width": 8})
-    start = time.perf_counter()
+    monkeypatch.setattr(cache, "_make", lambda folder, make: pytest.fail(f"{folder} is made again"))
     run_testbench(Accumulator(8), bench="bench_harness", parameters={"width": 8})
-    assert time.perf_counter() - start < 5
+
+
+def test_the_environment_names_the_seed(monkeypatch):
+    monkeypatch.setenv("COCOTB_RANDOM_SEED", "5")
+    result = run_testbench(Accumulator(8), bench="bench_harness", parameters={"width": 8}, seed=77)
+    assert result.seed == 5
 
 
 def test_verilog_that_does_not_compile_shows_the_message_of_verilator():

@@ -12,7 +12,7 @@ from celosia.hdl.config import AcceleratorConfig
 from cocotb_tests.harness import run_testbench
 
 
-@pytest.mark.parametrize(("bus_bits", "divisor"), [(64, 4), (128, 10)])
+@pytest.mark.parametrize(("bus_bits", "divisor"), [(64, 4), pytest.param(128, 10, marks=pytest.mark.regress)])
 def test_bridge(bus_bits, divisor):
     parameters = {"bus_bits": bus_bits, "divisor": divisor, "idle_cycles": 150 * divisor, "bus_cycles": 600,
                   "memory_base": 0x8000_0000, "memory_bytes": 0x2_3000}

@@ -23,6 +23,8 @@ CONFIGS = {
     "8x8, 256 bits, 48-bit addresses": AcceleratorConfig(
         rows=8, cols=8, bus_bits=256, scratchpad_kib=64, address_bits=48),
 }
+# Always: words wider than the bus, and narrower.
+QUICK = "32x8, 64 bits", "8x8, 256 bits, 48-bit addresses"
 
 
 class TransferTop(wiring.Component):
@@ -78,7 +80,8 @@ class TransferTop(wiring.Component):
         return m
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [
+    *QUICK, *(pytest.param(name, marks=pytest.mark.regress) for name in CONFIGS if name not in QUICK)])
 def test_transfers(name):
     config = CONFIGS[name]
     design = TransferTop(config)

@@ -19,7 +19,7 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ["default", "largest", pytest.param("smallest", marks=pytest.mark.regress)])
 def test_registers(name):
     config = CONFIGS[name]
     design = Control(config)

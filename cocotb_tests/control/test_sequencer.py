@@ -16,7 +16,8 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [
+    "4x4, 64 bits", *(pytest.param(name, marks=pytest.mark.regress) for name in CONFIGS if name != "4x4, 64 bits")])
 def test_programs(name):
     config = CONFIGS[name]
     design = ControlPlane(config)

@@ -9,7 +9,8 @@ from cocotb_tests.harness import run_testbench
 SHAPES = {"square": (4, 4), "wide": (4, 16), "tall": (16, 4)}
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [
+    "square", *(pytest.param(shape, marks=pytest.mark.regress) for shape in ("wide", "tall"))])
 @pytest.mark.parametrize("target", ["generic", "ecp5", "xilinx"])
 @pytest.mark.parametrize("share", [1, 2])
 def test_array(shape, target, share):

@@ -43,6 +43,6 @@ class Engines(wiring.Component):
         return m
 
 
-@pytest.mark.parametrize("depth", [2, 4, 8])
+@pytest.mark.parametrize("depth", [2, pytest.param(4, marks=pytest.mark.regress), 8])
 def test_halves(depth):
     run_testbench(Engines(depth), bench="memory.bench_halves", parameters={"depth": depth})

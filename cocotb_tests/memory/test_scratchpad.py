@@ -13,7 +13,7 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ["slices", "many-banks", pytest.param("two-banks", marks=pytest.mark.regress)])
 def test_scratchpad(name):
     parameters = {"scratchpad_kib": 16, **CONFIGS[name]}
     run_testbench(Scratchpad(AcceleratorConfig(**parameters)), bench="memory.bench_scratchpad", parameters=parameters)

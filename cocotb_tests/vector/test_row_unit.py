@@ -10,7 +10,7 @@ from cocotb_tests.vector.lanes import Lanes
 LANES = 4
 
 
-@pytest.mark.parametrize("max_n", [64, 4096, 32768])
+@pytest.mark.parametrize("max_n", [64, pytest.param(4096, marks=pytest.mark.regress), 32768])
 def test_row_unit(max_n):
     design = Lanes(lambda: RowUnit(AcceleratorConfig(max_n=max_n)), LANES)
     run_testbench(design, bench="vector.bench_row_unit", parameters={"lanes": LANES, "max_n": max_n})

@@ -149,7 +149,7 @@ def test_a_browser_loads_the_page_without_complaint(page, tmp_path):
     done = subprocess.run(
         ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}",
          "--enable-logging=stderr", "--virtual-time-budget=1000", "--dump-dom", path.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True)
+        capture_output=True, text=True, timeout=600, check=True)
     assert _shown(done.stdout, "cycles") == str(report.cycles)
     assert ":CONSOLE" not in done.stderr
 

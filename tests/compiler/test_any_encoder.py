@@ -27,7 +27,8 @@ def accelerator(name: str) -> Accelerator:
     return simulate(CONFIGS[name])
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [
+    "4x4, 64 bits", *(pytest.param(name, marks=pytest.mark.regress) for name in CONFIGS if name != "4x4, 64 bits")])
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     heads=st.integers(1, 4),

@@ -4,7 +4,6 @@ engines gives another result. Memories start with random contents."""
 import re
 import sys
 from itertools import pairwise
-from time import perf_counter
 
 import celosia.firmware.compiler.scheduler as scheduler
 import numpy as np
@@ -108,7 +107,8 @@ def test_a_real_layer_in_small_memories() -> None:
 @pytest.mark.parametrize(
     ("config", "shape"),
     [
-        (CONFIGS["16x16-16KiB"], (2112, 64, 4)),  # a row is longer than an accumulator half
+        pytest.param(  # a row is longer than an accumulator half
+            CONFIGS["16x16-16KiB"], (2112, 64, 4), marks=pytest.mark.regress),
         (CONFIGS["16x16-16KiB"], (1024, 64, 16)),  # a row's parameters are more than the scratchpad
         (CONFIGS["64x64-16KiB"], (768, 900, 12)),  # 64 rows are more than the scratchpad
         (CONFIGS["4x64-16KiB"], (200, 1000, 5)),
@@ -213,14 +213,6 @@ def test_a_fully_masked_sentence() -> None:
     np.testing.assert_array_equal(output, run_encoder(encoder, x, mask)[-1]["output"], strict=True)
 
 
-def test_the_program_is_small_and_quickly_made() -> None:
-    image = image_of(CONFIGS["16x16"], MINILM, 6)
-    start = perf_counter()
-    program = compile_program(image, [128])
-    assert perf_counter() - start < 5
-    assert len(program.instructions) < 10_000
-
-
 def compiling_work(image: ModelImage, tokens: int) -> tuple[int, int]:
     """Calls and resumptions of Python and C functions that compiling takes, and instructions that come of it."""
     calls = 0
@@ -235,6 +227,12 @@ def compiling_work(image: ModelImage, tokens: int) -> tuple[int, int]:
     finally:
         sys.setprofile(None)
     return calls, len(program.instructions)
+
+
+def test_the_program_is_small_and_made_in_few_calls() -> None:
+    calls, instructions = compiling_work(image_of(CONFIGS["16x16"], MINILM, 6), 128)
+    assert instructions < 10_000
+    assert calls < 1000 * instructions
 
 
 def test_compiling_takes_work_in_proportion_to_the_instructions() -> None:

@@ -114,7 +114,8 @@ def board() -> Iterator[Board]:
 
 
 def connect(board: Board, retries: int = 3) -> SerialTransport:
-    return SerialTransport(board.port, timeout=0.15, quiet=0.02, retries=retries)
+    # Waited out only where nothing answers; a board on a busy machine answers within a hundredth of it.
+    return SerialTransport(board.port, timeout=1.5, quiet=0.2, retries=retries)
 
 
 def test_an_encoder_equals_golden(board: Board) -> None:
@@ -197,7 +198,7 @@ def test_tags_of_requests_that_follow_each_other_differ(board: Board) -> None:
 
 
 @pytest.mark.parametrize(("fault", "meaning"), [
-    ("nothing", "no answer within 0.15 s"),
+    ("nothing", "no answer within 1.5 s"),
     ("damaged", "the answer was damaged"),
     ("of the request before", "the answer was to request 1, not to 2"),
     ("arrived damaged", "it arrived with a wrong checksum"),

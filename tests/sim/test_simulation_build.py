@@ -127,7 +127,7 @@ def test_make_receives_the_variables(tools, tmp_path):
     assert "two words|-std=gnu++20\n" in done.stdout
 
 
-@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+@pytest.mark.parametrize("compiler", ["g++", pytest.param("clang++", marks=pytest.mark.regress)])
 def test_a_model_is_compiled_again_for_what_it_did(own_cache, tmp_path, compiler):
     for tool in {"g++": ["g++"], "clang++": ["clang++", "llvm-profdata"]}[compiler]:
         if shutil.which(tool) is None:
@@ -161,13 +161,11 @@ def test_training_that_fails_is_said(own_cache):
         compile_model(VERILOG, train=[sys.executable, "-c", "raise SystemExit('no such layer')"])
 
 
-def test_a_model_is_compiled_once_and_found_in_a_second(own_cache):
+def test_a_model_is_compiled_once_and_found_again(own_cache):
     stages = []
     first = compile_model(VERILOG, on_stage=stages.append)
     assert stages == ["translating Verilog to C++", "compiling C++"]
-    begin = time.perf_counter()
     assert compile_model(VERILOG, on_stage=stages.append) == first
-    assert time.perf_counter() - begin < 1
     assert len(stages) == 2
     assert {path.name for path in first.parent.iterdir()} == {"libmodel.so", "manifest.json"}
 
