@@ -6,10 +6,12 @@ import subprocess
 import sys
 
 import pytest
+from celosia.generators.configurations import configuration
+from celosia.hdl.config import ConfigError
 
 
 def celosia(*arguments, stdin="", cwd=None, **environment):
-    return subprocess.run([sys.executable, "-m", "celosia.cli", *map(str, arguments)], input=stdin, text=True,
+    return subprocess.run([sys.executable, "-m", "celosia", *map(str, arguments)], input=stdin, text=True,
                           capture_output=True, cwd=cwd, env={**os.environ, **environment}, check=False)
 
 
@@ -115,7 +117,7 @@ def test_a_folder_in_the_way_leaves_nothing_half_written(tmp_path):
 
 
 def test_standard_input_that_is_no_text_is_refused(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "celosia.cli", "run", "--config", "tiny"], input=b"\xff\xfe bad",
+    done = subprocess.run([sys.executable, "-m", "celosia", "run", "--config", "tiny"], input=b"\xff\xfe bad",
                           capture_output=True, cwd=tmp_path, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(b"error: standard input can't be read as text: ")
@@ -144,3 +146,44 @@ def test_an_old_verilator_is_refused_before_anything_is_built(tmp_path):
     assert done.returncode == 2
     assert "5.036" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("setting", "name"), [
+    ("name=42", "42"), ("name=0x10", "0x10"), ("name=1_000", "1_000"), ("name=true", "true"), ("name=-1", "-1"),
+    ("name='42'", "42"), ('name="x"', "x"), ("name = x", "x"), ("name=" + 30 * "9", 30 * "9")])
+def test_a_word_may_look_like_a_number(setting, name):
+    assert configuration("tiny", [setting]).name == name
+
+
+@pytest.mark.parametrize("setting", ["rows=16", "rows=0x10", "rows=1_6", "rows=+16", "rows=0o20", "rows=0b10000"])
+def test_a_number_is_written_as_in_toml(setting):
+    assert configuration("tiny", [setting, "cols=16"]).rows == 16
+
+
+@pytest.mark.parametrize(("setting", "sentence"), [
+    ("rows=true", "rows must be a power of two from 4 to 64, not 'true'"),
+    ("rows='8'", "rows must be a power of two from 4 to 64, not \"'8'\""),
+    ("rows=_8", "rows must be a power of two from 4 to 64, not '_8'"),
+    ("rows=8.0", "rows must be a power of two from 4 to 64, not '8.0'"),
+    ("rows=\u0668", "rows must be a power of two from 4 to 64, not '\u0668'"),
+    ("name='a b'", "name must be a word of ASCII letters, digits, '-' and '_', not 'a b'"),
+    ("target=1", "target must be 'generic', 'ecp5' or 'xilinx', not '1'"),
+])
+def test_a_setting_that_breaks_its_rule_is_named(setting, sentence):
+    with pytest.raises(ConfigError) as refused:
+        configuration("tiny", [setting])
+    assert str(refused.value) == sentence
+
+
+def test_a_configuration_file_may_begin_with_a_byte_order_mark(tmp_path):
+    text = configuration("tiny").to_toml()
+    (tmp_path / "marked.toml").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert configuration(str(tmp_path / "marked.toml")) == configuration("tiny")
+    (tmp_path / "odd.toml").write_bytes(text.replace("\n", "\r").encode())
+    with pytest.raises(ConfigError, match=r"^the configuration must be TOML: "):
+        configuration(str(tmp_path / "odd.toml"))
+
+
+def test_a_board_is_no_markup(tmp_path):
+    done = celosia("build", "--board", "[/x]", "-o", "out", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: board must be one of ulx3s, not '[/x]'\n")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from celosia import cli
+from celosia.__main__ import app
 from celosia.firmware.driver.driver import Accelerator, HardwareError
 from celosia.firmware.driver.serial_transport import SerialTransport
 from celosia.firmware.quantise.synthetic import random_encoder, random_tokens
@@ -79,5 +79,5 @@ def test_a_layer_equals_golden(port: str, tmp_path: Path, capsys) -> None:
     model = write_folder(tmp_path, arrays(layers=1, positions=64), num_hidden_layers=1, max_position_embeddings=64)
     arguments = ["run", "--transport", f"serial:{port}@4800", "--config", str(tmp_path / "small.toml"),
                  "--model", str(model), "--text", "red cat sits"]
-    assert not cli.app(arguments, standalone_mode=False)
+    assert not app(arguments, standalone_mode=False)
     assert "1 tensors compared: all equal to golden\n" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from amaranth import Module
 from amaranth.lib import wiring
-from celosia import cli
+from celosia.__main__ import app
 from celosia.generators.configurations import configuration
 from celosia.hdl.board.system import System
 from celosia.hdl.config import AcceleratorConfig
@@ -157,7 +157,7 @@ def test_the_command_tells(
 ) -> None:
     report(tools, achieved)
     arguments = ["build", "--board", "ulx3s", "-o", str(tmp_path / "out")]
-    assert (cli.app(arguments, standalone_mode=False) or 0) == code
+    assert (app(arguments, standalone_mode=False) or 0) == code
     printed = capsys.readouterr().out
     assert f"clock {CLOCK}: {achieved} MHz, and 50.0 MHz are needed: {verdict}\n" in printed
     assert ("celosia.bit: 5 bytes" in printed) is (code == 0)
