@@ -203,8 +203,8 @@ def compile_program(
     Raises
     ------
     CompileError
-        When the batch is empty, a length or a name is not allowed, or the configuration's memories can't hold
-        what a single row needs.
+        When the batch is empty, a length or a name is not allowed, the configuration's memories can't hold what a
+        single row needs, or the program would have addresses that its bus can't give.
     """
     geometry, config = image.geometry, image.geometry.config
     keep = tuple(keep)
@@ -349,6 +349,12 @@ def _compile(
     plan_list: list[Plan],
 ) -> Program:
     instructions, edges, places = _instructions(image, keep, base, workspace, groups, plan_list)
+    bits, end = image.geometry.config.address_bits, places.space.end
+    if base < 0 or end > 1 << bits:
+        raise CompileError(
+            f"every address of a program must be below 2 ** address_bits = {1 << bits:#x}, with address_bits = {bits}; "
+            f"model, program and tensors lie from {base:#x} to {end - 1:#x}"
+        )
     home = places.space.arrays["stream", 0]
     return Program(
         image.geometry,

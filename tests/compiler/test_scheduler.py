@@ -284,6 +284,15 @@ def test_addresses_follow_the_base() -> None:
     np.testing.assert_array_equal(accelerator.run([x]).outputs[0], run_encoder(encoder, x)[-1]["output"])
 
 
+@pytest.mark.parametrize(("base", "workspace"), [(1 << 32, None), (0, 1 << 32), ((1 << 32) - 64, None), (-64, None)])
+def test_addresses_beyond_those_of_the_bus_are_refused(base: int, workspace: int | None) -> None:
+    image = image_of(CONFIGS["16x16"], EVEN)
+    rule = (r"^every address of a program must be below 2 \*\* address_bits = 0x100000000, with address_bits = 32; "
+            r"model, program and tensors lie from -?0x[0-9a-f]+ to 0x[0-9a-f]+$")
+    with pytest.raises(CompileError, match=rule):
+        compile_program(image, [3], base=base, workspace=workspace)
+
+
 @pytest.mark.parametrize(
     ("config", "shape", "lengths", "keep", "rule"),
     [
