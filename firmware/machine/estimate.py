@@ -64,8 +64,9 @@ class _Model:
         self.last_function: Function | None = None
         self.last_finished = 0
 
-    def _beats(self, f: dict[str, int]) -> int:
-        return f["count"] * ceil_div(f["words"] * self.config.word_bytes, self.config.bus_bytes)
+    def _moving(self, f: dict[str, int]) -> int:
+        """Cycles in which a transfer moves a beat or a word, whichever is smaller."""
+        return f["count"] * max(f["words"], ceil_div(f["words"] * self.config.word_bytes, self.config.bus_bytes))
 
     def _bursts(self, f: dict[str, int]) -> int:
         """Bursts of a transfer, which don't cross a multiple of ``BURST_BEATS`` beats."""
@@ -79,14 +80,14 @@ class _Model:
         start = max(ready + _READ_LATENCY + _TO_BUS, self.read_bus)
         # Short bursts are as fast as so many under way hide the latency.
         waits = self._bursts(f) * (_READ_LATENCY + _BURST) // self.config.outstanding_reads
-        end = start + max(self._beats(f), waits)
+        end = start + max(self._moving(f), waits)
         self.read_bus = end
         self.free[Engine.LOAD] = max(ready + 1, end - _READ_LATENCY - _TO_BUS)
         return Slot(ready, start, end, end + 5)
 
     def store(self, f: dict[str, int], ready: int) -> Slot:
         start = max(ready, self.write_bus)
-        end = start + self._beats(f) + 4
+        end = start + self._moving(f) + 4
         self.write_bus = self.free[Engine.STORE] = end
         return Slot(ready, start, end, end + _WRITE_LATENCY)
 
