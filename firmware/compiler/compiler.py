@@ -91,7 +91,8 @@ def _place_tensors(
             for key in keys:
                 space.array(g.value_channels, g.words(group.tokens), key)
         elif spilled("value"):
-            space.array(g.value_channels, g.words(group.tokens), *keys)
+            piece = min(plan.choice.value_words for plan in plan_list)
+            space.array(g.value_channels, g.words(group.tokens), *keys, piece_words=piece)
         if "numerators" in keep:
             for s in group.sentences:
                 for layer in layers:
