@@ -101,10 +101,9 @@ class VectorUnit:
                 self._write(f, kernels.gelu(acc, first, second))
             case Function.ROW_MAXIMUM:
                 self._sums[:, rows] = 0  # the sums and maxima of all functions have the same place
-                top = kernels.row_maximum(acc, self._mask(f))
-                top, finished = self._softmax_total(function, f, rows, top)
+                largest, finished = self._softmax_total(function, f, rows, kernels.row_maximum(acc, self._mask(f)))
                 if finished:
-                    table.write(rows, _RowKind.MAXIMUM, top)
+                    table.write(rows, _RowKind.MAXIMUM, largest)
             case Function.EXPONENTIAL:
                 self._sums[:, rows] = 0
                 top = table.read(rows, _RowKind.MAXIMUM)[0]

@@ -56,7 +56,8 @@ def advice(program: Program, cycles: int | None = None) -> str | None:
         after = predicted(config) if config is not None else None
         if after is not None:
             found[name] = after
-    start = f"the program takes {cycles} cycles, {cycles / least:.1f} times the {least} that an array of this size needs"
+    start = (f"the program takes {cycles} cycles, {cycles / least:.1f} times the {least} that an array of this size "
+             "needs")
     best = min(found, key=lambda name: found[name], default=None)
     if before is None or best is None or found[best] > (1 - _HELPS) * before:
         return f"{start}; no parameter of the configuration brings that down much by being doubled"

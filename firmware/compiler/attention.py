@@ -121,8 +121,8 @@ class AttentionScheduler:
         piece = g.piece_words(g.head_words) if "heads" in self._plan.choice.streamed else g.head_words
         for part in range(0, g.head_words, piece):
             for tile in range(0, tiles, chunk):
-                accumulator = half + tile * unit.rows
-                self._scores_of(unit, tile, min(chunk, tiles - tile), accumulator, part, min(piece, g.head_words - part))
+                count, words = min(chunk, tiles - tile), min(piece, g.head_words - part)
+                self._scores_of(unit, tile, count, half + tile * unit.rows, part, words)
         return half
 
     def _scores_of(self, unit: _Unit, tile: int, tiles: int, accumulator: int, part: int, words: int) -> None:

@@ -230,11 +230,12 @@ def _streamed_words(geometry: Geometry, layer: LayerImage, choice: Choice) -> in
     return max(needs)
 
 
-def _cycles_of_a_word(config: AcceleratorConfig) -> float:
-    """Cycles that the load engine takes for a word of a long run: those of its beats, or of the latency of bursts, if
-    few are under way, but at least one."""
+def _cycles_of_a_word(config: AcceleratorConfig, run: int = 0) -> float:
+    """Cycles that the load engine takes for a word of a run of ``run`` words, or a long one: those of its beats, or of
+    the latency of bursts, if few are under way, but at least one."""
     beats = config.word_bytes / config.bus_bytes
-    return max(1.0, beats, beats * (1 + _BURST_LATENCY / BURST_BEATS) / config.outstanding_reads)
+    burst = min(BURST_BEATS, run * beats) if run else BURST_BEATS
+    return max(1.0, beats, beats * (1 + _BURST_LATENCY / burst) / config.outstanding_reads)
 
 
 def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -> float:
@@ -288,8 +289,15 @@ def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -
         moved += steps * tokens * g.context_words + ffn_steps * tokens * g.hidden_words
     moved += sum(tokens * g.context_words for name in ("key", "value") if name not in resident)
     bus = moved * _cycles_of_a_word(config)
+    loads = panels * project * _cycles_of_a_word(config)
+    if choice.split:
+        pieces = 3 * tokens * g.hidden_words * g.tiles(g.hidden_words)
+        loads += pieces * _cycles_of_a_word(config, _panel_piece(layer))
     norm = block * g.groups(g.hidden_words) + 60
     exposed = 4 * norm if blocks == 1 else 2 * max(0, 2 * norm - (tokens - block) * words["output"] // cols)
+    if choice.streamed:  # a phase has no loads of another's to hide
+        hidden_loads = panel_rows * project / cols
+        array += max(0.0, loads - hidden_loads)
     return max(array + exposed, bus) + 0.1 * min(array, bus) + 1e-3 * (blocks + panels)
 
 
@@ -408,6 +416,7 @@ def plans(
         plan.ring_start = aligned if aligned + plenty <= config.scratchpad_words else used
         plan.ring_words = ring = config.scratchpad_words - plan.ring_start
         cost *= _slowdown(choice, ring, useful, plenty)
+        cost *= 1.5 if choice.streamed and ring < 2 * needed else 1.0  # the next piece waits for the room of this one
         heappush(waiting, (cost, index, plan))
     while waiting:
         yield heappop(waiting)[2]

@@ -32,7 +32,8 @@ def test_it_names_what_helps_most(tokens: int) -> None:
     cycles, least = predicted(NARROW, program), bound(program)
     sentence = advice(program)
     assert sentence is not None
-    start = f"the program takes {cycles} cycles, {cycles / least:.1f} times the {least} that an array of this size needs; "
+    start = (f"the program takes {cycles} cycles, {cycles / least:.1f} times the {least} that an array of this size "
+             "needs; ")
     found = re.fullmatch(
         re.escape(start) + r"raise (\w+) from (\d+) to (\d+): the cycle model then predicts (\d+)% of the cycles",
         sentence)
