@@ -81,12 +81,12 @@ class Plan:
 
     def describe(self) -> str:
         """For people: the decisions and the map of the scratchpad."""
-        streamed = sorted(self.choice.streamed)
+        streamed, tiles = sorted(self.choice.streamed), self.choice.chunk_tiles
+        chunks = f" with chunks of {tiles} tiles" if tiles else ""
         lines = [
             f"{len(self.group.sentences)} sentences, {self.group.tokens} tokens; "
             f"blocks of {self.choice.block} rows, panels of {self.choice.panel}, "
-            f"attention units of {self.choice.unit}"
-            f"{f' with chunks of {self.choice.chunk_tiles} tiles' if self.choice.chunk_tiles else ''}, steps of up to {self.step_words} words; "
+            f"attention units of {self.choice.unit}{chunks}, steps of up to {self.step_words} words; "
             f"LayerNorm {'apart' if self.choice.apart else 'fused'}; "
             f"resident: {', '.join(sorted(self.choice.resident)) or 'nothing'}"
             f"{'; streamed: ' + ', '.join(streamed) if streamed else ''}"
