@@ -45,7 +45,9 @@ class _Workspace:
 
     def array(self, rows: int, words: int, *keys: tuple[object, ...], piece_words: int = 0) -> None:
         """An array of ``rows`` rows of ``words`` words that is known by each of ``keys``; cut into pieces of
-        ``piece_words``, if given."""
+        ``piece_words``, if given, or a few more so that each begins at a whole beat."""
+        beat = self.geometry.beat_bytes // self.geometry.config.rows
+        piece_words = ceil_div(piece_words, beat) * beat
         row_bytes = self.geometry.row_bytes(words)
         array = DramArray(self.take(rows * row_bytes), row_bytes, rows, words, piece_words)
         for key in keys:
