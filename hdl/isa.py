@@ -255,8 +255,8 @@ VECTOR = Format(
         Field("groups", 16, "groups of `lanes` columns, at least 1; ignored by LOAD_ROWS"),
         Field("multiplier", 16, "EXPONENTIAL: scale of the scores; RESIDUAL: 256/N as a mantissa"),
         Field("shift", 6, "right shift that belongs to `multiplier`, at least 1"),
-        Field("continues", 1, "RESIDUAL: 1: the sums of the rows go on from those of the RESIDUAL before"),
-        Field("unfinished", 1, "RESIDUAL: 1: more columns follow; the row table is not written yet"),
+        Field("continues", 1, "ROW_MAXIMUM, EXPONENTIAL, RESIDUAL: 1: go on from the instruction before"),
+        Field("unfinished", 1, "the same: 1: more columns follow; the row table is not written yet"),
     ),
     INSTRUCTION_BYTES,
 )

@@ -73,6 +73,9 @@ class VectorUnit:
         self._table = _RowTable(config.row_entries)
         # Of the rows of an unfinished RESIDUAL: sum, sum of squares, columns; no columns where there is none.
         self._sums = np.zeros((3, config.row_entries), np.int64)
+        # Of those of an unfinished ROW_MAXIMUM or EXPONENTIAL: the function, and maximum or sum.
+        self._softmax: list[Function | None] = [None] * config.row_entries
+        self._totals = np.zeros(config.row_entries, np.int64)
 
     def execute(self, function: Function, f: dict[str, int]) -> None:
         """Execute ``function`` with the fields ``f``; raises RuleError."""
@@ -98,14 +101,18 @@ class VectorUnit:
                 self._write(f, kernels.gelu(acc, first, second))
             case Function.ROW_MAXIMUM:
                 self._sums[:, rows] = 0  # the sums and maxima of all functions have the same place
-                table.write(rows, _RowKind.MAXIMUM, kernels.row_maximum(acc, self._mask(f)))
+                largest, finished = self._softmax_total(function, f, rows, kernels.row_maximum(acc, self._mask(f)))
+                if finished:
+                    table.write(rows, _RowKind.MAXIMUM, largest)
             case Function.EXPONENTIAL:
                 self._sums[:, rows] = 0
                 top = table.read(rows, _RowKind.MAXIMUM)[0]
                 e, total = kernels.softmax_numerators(acc, self._mask(f), self._scalar(f), top)
+                total, finished = self._softmax_total(function, f, rows, total)
                 if total.max() >= 2**20:
                     raise RuleError(f"a row's numerators must sum to less than 2**20, not to {total.max()}")
-                table.write(rows, _RowKind.SCALE, *kernels.reciprocal(total))
+                if finished:
+                    table.write(rows, _RowKind.SCALE, *kernels.reciprocal(total))
                 self._write(f, e)
             case Function.ATTENTION_OUTPUT:
                 multiplier, shift, _ = table.read(rows, _RowKind.SCALE)
@@ -122,9 +129,25 @@ class VectorUnit:
                 _, second = self._parameters(function, f)
                 self._write(f, kernels.normalise(acc, mean, multiplier, shift, second))
 
+    def _softmax_total(
+        self, function: Function, f: dict[str, int], rows: slice, values: NDArray[Any]
+    ) -> tuple[NDArray[np.int64], bool]:
+        """``values`` with those of the instructions that this one continues, and whether no more columns follow."""
+        found = values.astype(np.int64)
+        if f.get("continues"):
+            if any(earlier is not function for earlier in self._softmax[rows]):
+                raise RuleError(f"a {function.name} that continues must follow an unfinished one of the same rows")
+            total = self._totals[rows]
+            found = np.maximum(total, found) if function is Function.ROW_MAXIMUM else total + found
+        unfinished = bool(f.get("unfinished"))
+        self._totals[rows] = found
+        self._softmax[rows] = [function if unfinished else None] * f["m"]
+        return found, not unfinished
+
     def _residual(self, f: dict[str, int], acc: NDArray[np.int32], rows: slice) -> None:
         config, memories = self._config, self._memories
         width = acc.shape[1]
+        self._softmax[rows] = [None] * f["m"]
         if not f.get("continues"):
             self._sums[:, rows] = 0
         elif not self._sums[2, rows].all():

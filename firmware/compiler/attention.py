@@ -3,12 +3,17 @@
 Order of the matmul engine: scores of unit u + 1, then weighted values of unit u. The scores of successive
 units lie in alternating accumulator halves, the weighted values of unit u in the half where the softmax of
 unit u + 1 does not work, at its end. So the softmax has the time of two products.
+
+Where a plan cuts the keys into chunks, an accumulator half holds the scores of a unit with one chunk only, and units
+can be as high as the array needs. The scores are computed twice: once for the maxima of the rows, and once for the
+numerators, whose weighted values are summed up in the other half.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...hdl.isa import Function
+from ..machine.geometry import ceil_div
 from .groups import Sentence
 from .linear import LinearScheduler
 from .memory import Region
@@ -57,6 +62,7 @@ class AttentionScheduler:
         self._recorder = linear.recorder
         self._plan = plan
         self._tensors = tensors
+        self._beat_words = self._g.beat_bytes // self._config.rows
         self._units: list[_Unit] = []
         for sentence in plan.group.sentences:
             for head in range(self._g.heads):
@@ -65,11 +71,18 @@ class AttentionScheduler:
                     self._units.append(_Unit(sentence, head, first, end, len(self._units) % 2))
 
     def begin(self) -> None:
-        """The first unit's scores and softmax."""
+        """The first unit's scores and softmax; nothing where keys come in chunks."""
+        if self._plan.choice.chunk_tiles:
+            return
         self._softmax(self._units[0], self._scores(self._units[0]))
 
     def finish(self) -> None:
         """Everything else."""
+        if self._plan.choice.chunk_tiles:
+            self._maxima(self._units[0])
+            for unit, following in zip(self._units, [*self._units[1:], None], strict=True):
+                self._in_chunks(unit, following)
+            return
         pending: Callable[[], None] | None = None
         for index, unit in enumerate(self._units):
             if index + 1 < len(self._units):
@@ -101,69 +114,129 @@ class AttentionScheduler:
 
     def _scores(self, unit: _Unit) -> int:
         """Scores of ``unit``; returns where the accumulator half starts."""
-        g, sentence = self._g, unit.sentence
-        tiles = g.tiles(sentence.window_words)
+        g = self._g
+        tiles = g.tiles(unit.sentence.window_words)
         half = self._linear.next_half()
         chunk = tiles if self._tensors.key.region is not None else self._plan.choice.key_tiles
         piece = g.piece_words(g.head_words) if "heads" in self._plan.choice.streamed else g.head_words
         for part in range(0, g.head_words, piece):
-            word, words = unit.head * g.head_words + part, min(piece, g.head_words - part)
-            query = self._tensors.query.read(unit.first, unit.end, word, words)
             for tile in range(0, tiles, chunk):
-                first, count = sentence.window + tile * self._config.cols, min(chunk, tiles - tile)
-                last = min(self._plan.group.tokens, first + count * self._config.cols)
-                room = count * self._config.cols * words
-                key = self._tensors.key.read(min(first, last - 1), last, word, words, room)
-                self._recorder.matmul(
-                    query,
-                    key,
-                    half + tile * unit.rows,
-                    unit.rows,
-                    count,
-                    words,
-                    accumulate=part > 0,
-                    comment=self._comment(unit, "scores"),
-                )
+                count, words = min(chunk, tiles - tile), min(piece, g.head_words - part)
+                self._scores_of(unit, tile, count, half + tile * unit.rows, part, words)
         return half
 
+    def _scores_of(self, unit: _Unit, tile: int, tiles: int, accumulator: int, part: int, words: int) -> None:
+        """Scores of ``unit`` with the keys of ``tiles`` tiles from ``tile`` on, by ``words`` words of the head from
+        word ``part`` on, added to those of the words before."""
+        g, config = self._g, self._config
+        used = min(words, g.words(g.head) - part)  # what pads a head is zero
+        if used < 1:
+            return
+        word = unit.head * g.head_words + part
+        first = unit.sentence.window + tile * config.cols
+        last = min(self._plan.group.tokens, first + tiles * config.cols)
+        key = self._tensors.key.read(min(first, last - 1), last, word, words, tiles * config.cols * words)
+        query = self._tensors.query.read(unit.first, unit.end, word, words)
+        self._recorder.matmul(
+            query, key, accumulator, unit.rows, tiles, used, accumulate=part > 0, comment=self._comment(unit, "scores")
+        )
+
+    def _chunks(self, unit: _Unit) -> list[tuple[int, int]]:
+        """First word of the window, and words, of each chunk of keys."""
+        words = unit.sentence.window_words
+        chunk = self._plan.choice.chunk_tiles * self._config.cols // self._config.rows
+        return [(first, min(chunk, words - first)) for first in range(0, words, chunk)]
+
+    def _scores_of_chunk(self, unit: _Unit, index: int, half: int) -> None:
+        tile = index * self._plan.choice.chunk_tiles
+        tiles = self._g.tiles(self._chunks(unit)[index][1])
+        self._scores_of(unit, tile, tiles, half, 0, self._g.head_words)
+
+    def _maximum(self, unit: _Unit, index: int, half: int) -> None:
+        """What a chunk adds to the maxima of the rows, by way of ``half``."""
+        chunks = self._chunks(unit)
+        self._scores_of_chunk(unit, index, half)
+        self._softmax_function(
+            Function.ROW_MAXIMUM, unit, half, *chunks[index], index > 0, index + 1 < len(chunks)
+        )
+
+    def _maxima(self, unit: _Unit, first: int = 0) -> None:
+        """The maxima of a unit, from chunk ``first`` on."""
+        for index in range(first, len(self._chunks(unit))):
+            self._maximum(unit, index, self._linear.next_half())
+
+    def _in_chunks(self, unit: _Unit, following: _Unit | None) -> None:
+        """Numerators and weighted values of a unit whose maxima are known, and the maxima of the ``following`` one:
+        while the vector engine finds the maxima of a chunk, the array weights the values of another."""
+        g, chunks = self._g, self._chunks(unit)
+        half = self._linear.next_half()
+        sums = half ^ self._config.half_words
+        numerators = [View(region, 0, chunks[0][1]) for region in self._tensors.numerators]
+        maxima = len(self._chunks(following)) if following is not None else 0
+        output: Callable[[], None] | None = None
+        for index in range(len(chunks) + 1):
+            if index < len(chunks):
+                view, (first, words) = numerators[index % 2], chunks[index]
+                self._scores_of_chunk(unit, index, half)
+                self._softmax_function(
+                    Function.EXPONENTIAL, unit, half, first, words, index > 0, index + 1 < len(chunks), view
+                )
+                self._keep(unit, view, first, words)
+            parts: list[tuple[int, int]] = []
+            if index > 0:
+                words = chunks[index - 1][1]
+                cut = ceil_div(ceil_div(words, 2), self._beat_words) * self._beat_words
+                parts = [(first, end - first) for first, end in ((0, cut), (cut, words)) if end > first]
+            for number in range(max(1, len(parts))):
+                if number < len(parts):
+                    first, words = parts[number]
+                    output = self._part_of_values(
+                        unit, sums, 0, g.head_words, numerators[(index - 1) % 2].at(0, first),
+                        chunks[index - 1][0] + first, words,
+                    )
+                if number == 0 and following is not None and index < min(maxima, len(chunks)):
+                    self._maximum(following, index, half)
+        assert output is not None
+        output()
+        if following is not None:
+            self._maxima(following, min(maxima, len(chunks)))
+
     def _softmax(self, unit: _Unit, half: int) -> None:
-        g, sentence = self._g, unit.sentence
-        layer = self._linear.layer
+        words, numerators = unit.sentence.window_words, self._numerators(unit)
+        self._softmax_function(Function.ROW_MAXIMUM, unit, half, 0, words)
+        self._softmax_function(Function.EXPONENTIAL, unit, half, 0, words, destination=numerators)
+        self._keep(unit, numerators, 0, words)
+
+    def _softmax_function(
+        self, function: Function, unit: _Unit, accumulator: int, first: int, words: int, continues: bool = False,
+        unfinished: bool = False, destination: View | None = None,
+    ) -> None:
+        """ROW_MAXIMUM or EXPONENTIAL for the scores of ``words`` words of keys of the window, from ``first`` on."""
+        layer, exponential = self._linear.layer, function is Function.EXPONENTIAL
         assert layer is not None
-        mask = self._tensors.mask.read(0, 1, 0, self._tensors.mask.words).at(0, sentence.mask)
-        groups, row = g.groups(sentence.window_words), self._row(unit)
+        mask = self._tensors.mask.read(0, 1, 0, self._tensors.mask.words)
         self._recorder.vector(
-            Function.ROW_MAXIMUM,
-            half,
+            function,
+            accumulator,
             unit.rows,
-            groups,
-            parameters=mask,
-            row=row,
-            comment=self._comment(unit, "maximum"),
+            self._g.groups(words),
+            parameters=mask.at(0, unit.sentence.mask + self._g.groups(first)),
+            destination=destination,
+            row=self._row(unit),
+            multiplier=layer.score.multiplier if exponential else 0,
+            shift=layer.score.shift if exponential else 0,
+            continues=continues,
+            unfinished=unfinished,
+            comment=self._comment(unit, "numerators" if exponential else "maximum"),
         )
-        self._recorder.vector(
-            Function.EXPONENTIAL,
-            half,
-            unit.rows,
-            groups,
-            parameters=mask,
-            destination=self._numerators(unit),
-            row=row,
-            multiplier=layer.score.multiplier,
-            shift=layer.score.shift,
-            comment=self._comment(unit, "numerators"),
-        )
-        home = self._tensors.kept.get(sentence.index)
+
+    def _keep(self, unit: _Unit, numerators: View, word: int, words: int) -> None:
+        """Store ``words`` words of the numerators of each row, from ``word`` on, if they are kept."""
+        home = self._tensors.kept.get(unit.sentence.index)
         if home is not None:
-            first = unit.head * sentence.length + unit.first - sentence.start
-            self._recorder.store(
-                self._numerators(unit),
-                home,
-                (first, first + unit.rows),
-                0,
-                sentence.window_words,
-                self._comment(unit, "numerators"),
-            )
+            first = unit.head * unit.sentence.length + unit.first - unit.sentence.start
+            rows = first, first + unit.rows
+            self._recorder.store(numerators, home, rows, word, words, self._comment(unit, "numerators"))
 
     def _values(self, unit: _Unit, half: int) -> Callable[[], None]:
         """Weighted values of ``unit``; returns what records their epilogue, or that of the last part of a head."""
@@ -174,29 +247,37 @@ class AttentionScheduler:
             self._part_of_values(unit, half, part, self._g.tile_step_words)()
         return self._part_of_values(unit, half, last, self._g.head_words - last)
 
-    def _part_of_values(self, unit: _Unit, half: int, first: int, words: int) -> Callable[[], None]:
+    def _part_of_values(
+        self, unit: _Unit, half: int, first: int, words: int, numerators: View | None = None, start: int = 0,
+        total: int = 0,
+    ) -> Callable[[], None]:
         """Weighted values of ``unit`` for ``words`` words of its head, from word ``first`` on; returns what records
-        their epilogue."""
+        their epilogue. ``numerators`` are those of ``total`` words of keys from word ``start`` of the window on, and
+        their sums are added to those of the keys before; else of all."""
         g, sentence = self._g, unit.sentence
         tiles, word = g.tiles(words), unit.head * g.head_words + first
         channel = word * self._config.rows
         accumulator = half + self._config.half_words - tiles * unit.rows
-        total = sentence.window_words
+        if numerators is None:
+            numerators, total = self._numerators(unit), sentence.window_words
         chunk = total if self._tensors.value.region is not None else self._plan.choice.value_words
         chunk = min(chunk, self._config.max_k // self._config.rows)
         for part in range(0, total, chunk):
             count = min(chunk, total - part)
+            # What a tile has beyond the channels, nobody looks at.
+            channels = min(tiles * self._config.cols, words * self._config.rows)
             value = self._tensors.value.read(
-                channel, channel + tiles * self._config.cols, g.words(sentence.window) + part, count
+                channel, channel + channels, g.words(sentence.window) + start + part, count,
+                tiles * self._config.cols * count,
             )
             self._recorder.matmul(
-                self._numerators(unit).at(0, part),
+                numerators.at(0, part),
                 value,
                 accumulator,
                 unit.rows,
                 tiles,
                 count,
-                accumulate=part > 0,
+                accumulate=start + part > 0,
                 a_unsigned=True,
                 comment=self._comment(unit, "values"),
             )

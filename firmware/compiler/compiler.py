@@ -10,7 +10,7 @@ from ..machine.assembler import Instruction, assemble
 from ..machine.dependencies import Edge, synchronise
 from ..machine.estimate import estimate
 from ..machine.geometry import CompileError, Geometry, ceil_div
-from ..machine.layout import ModelImage
+from ..machine.layout import LayerImage, ModelImage
 from .groups import Group, group_sentences
 from .memory import Ring
 from .planner import STEP_WORDS, Choice, Plan, plans
@@ -43,23 +43,27 @@ class _Workspace:
         self.end = address + size
         return address
 
-    def array(self, rows: int, words: int, *keys: tuple[object, ...]) -> None:
-        """An array of ``rows`` rows of ``words`` words that is known by each of ``keys``."""
+    def array(self, rows: int, words: int, *keys: tuple[object, ...], piece_words: int = 0) -> None:
+        """An array of ``rows`` rows of ``words`` words that is known by each of ``keys``; cut into pieces of
+        ``piece_words``, if given, or a few more so that each begins at a whole beat."""
+        beat = self.geometry.beat_bytes // self.geometry.config.rows
+        piece_words = ceil_div(piece_words, beat) * beat
         row_bytes = self.geometry.row_bytes(words)
-        array = DramArray(self.take(rows * row_bytes), row_bytes)
+        array = DramArray(self.take(rows * row_bytes), row_bytes, rows, words, piece_words)
         for key in keys:
             self.arrays[key] = array
 
     def homes(self, base: int, mask: int) -> Homes:
         """Fresh homes for one recorder: no stores yet; arrays that several keys share stay shared."""
-        fresh = {id(a): DramArray(a.address, a.row_bytes) for a in self.arrays.values()}
+        fresh = {id(a): replace(a, stores={}) for a in self.arrays.values()}
         return Homes({key: fresh[id(a)] for key, a in self.arrays.items()}, base, mask)
 
 
 def _place_tensors(
-    space: _Workspace, groups: Sequence[Group], plan_list: Sequence[Plan], keep: Iterable[str]
+    space: _Workspace, image: LayerImage, groups: Sequence[Group], plan_list: Sequence[Plan], keep: Iterable[str]
 ) -> None:
-    """Give every tensor that is kept or spilled a home."""
+    """Give every tensor that is kept or spilled a home: rows for the host to read, else cut into the pieces in which
+    they are read, since the bus moves long runs faster than short ones."""
     g = space.geometry
     tokens = sum(group.tokens for group in groups)
     layers = range(g.layers)
@@ -74,29 +78,36 @@ def _place_tensors(
     for layer in layers:
         if "output" in keep or spilled("stream") or layer == g.layers - 1:
             space.array(tokens, g.hidden_words, ("stream", layer + 1))
-    for name, resident in (("query", "query"), ("context", "query"), ("key", "key")):
+    head = g.piece_words(g.head_words) if streamed("heads") else g.head_words
+    head = head if g.head_words % head == 0 else g.head_words
+    output = image.weights["output"].piece_words if streamed("rows") else 0
+    for name, resident, piece in (("query", "query", head), ("context", "query", output), ("key", "key", head)):
         if name in keep:
             for layer in layers:
                 space.array(tokens, g.context_words, (name, layer))
         elif spilled(resident):
-            space.array(tokens, g.context_words, *((name, layer) for layer in layers))
+            space.array(tokens, g.context_words, *((name, layer) for layer in layers), piece_words=piece)
     for group in groups:
         keys = [("value_transposed", layer, group.row) for layer in layers]
         if "value_transposed" in keep:
             for key in keys:
                 space.array(g.value_channels, g.words(group.tokens), key)
         elif spilled("value"):
-            space.array(g.value_channels, g.words(group.tokens), *keys)
+            piece = min(plan.choice.value_words for plan in plan_list)
+            space.array(g.value_channels, g.words(group.tokens), *keys, piece_words=piece)
         if "numerators" in keep:
             for s in group.sentences:
                 for layer in layers:
                     space.array(g.heads * s.length, s.window_words, ("numerators", layer, s.index))
-    for name, words, cause in (("attention_norm", g.hidden_words, "rows"), ("ffn_hidden", g.ffn_words, "hidden")):
+    for name, words, cause, use in (
+        ("attention_norm", g.hidden_words, "rows", "ffn_in"), ("ffn_hidden", g.ffn_words, "hidden", "ffn_out"),
+    ):
         if name in keep:
             for layer in layers:
                 space.array(tokens, words, (name, layer))
         elif streamed(cause):
-            space.array(tokens, words, *((name, layer) for layer in layers))
+            piece = image.weights[use].piece_words
+            space.array(tokens, words, *((name, layer) for layer in layers), piece_words=piece)
 
 
 def _kept_tensors(space: _Workspace, groups: Sequence[Group], keep: tuple[str, ...]) -> list[KeptTensor]:
@@ -203,8 +214,8 @@ def compile_program(
     Raises
     ------
     CompileError
-        When the batch is empty, a length or a name is not allowed, or the configuration's memories can't hold
-        what a single row needs.
+        When the batch is empty, a length or a name is not allowed, the configuration's memories can't hold what a
+        single row needs, or the program would have addresses that its bus can't give.
     """
     geometry, config = image.geometry, image.geometry.config
     keep = tuple(keep)
@@ -325,7 +336,7 @@ def _instructions(
     space = _Workspace(geometry, base + image.data.size if workspace is None else workspace)
     mask_bytes = sum(geometry.row_bytes(group.mask_words) for group in groups)
     mask = space.take(mask_bytes)
-    _place_tensors(space, groups, plan_list, keep)
+    _place_tensors(space, image.layers[0], groups, plan_list, keep)
     start = space.take(0)
     instructions: list[Instruction] = []
     for index, plan in enumerate(plan_list):
@@ -349,6 +360,12 @@ def _compile(
     plan_list: list[Plan],
 ) -> Program:
     instructions, edges, places = _instructions(image, keep, base, workspace, groups, plan_list)
+    bits, end = image.geometry.config.address_bits, places.space.end
+    if base < 0 or end > 1 << bits:
+        raise CompileError(
+            f"every address of a program must be below 2 ** address_bits = {1 << bits:#x}, with address_bits = {bits}; "
+            f"model, program and tensors lie from {base:#x} to {end - 1:#x}"
+        )
     home = places.space.arrays["stream", 0]
     return Program(
         image.geometry,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import combinations, product
 
+from ...hdl.bus.bursts import BURST_BEATS
+from ...hdl.config import AcceleratorConfig
 from ..machine.geometry import CompileError, Geometry, ceil_div
 from ..machine.layout import LayerImage, ModelImage
 from .groups import Group
@@ -16,6 +18,12 @@ __all__ = ["STEP_WORDS", "Choice", "Plan", "plans"]
 #: Cycles of the vector engine's start-ups and drains in an attention unit, and what a unit costs on top.
 _SOFTMAX_OVERHEAD = 130
 _UNIT_OVERHEAD = 20
+#: Cycles of the vector engine from one group of columns to the next, however few rows there are.
+_GROUP_LATENCY = 29
+#: Cycles in which a chunk of keys is handed from engine to engine, besides those of the way through the array.
+_CHUNK_OVERHEAD = 80
+#: Cycles of a burst besides its beats.
+_BURST_LATENCY = 43
 #: Accumulator words of a step, where the scheduler is free to choose: in long ones the start-up of an instruction does
 #: not matter, of short ones more of the epilogue hides under the next step.
 STEP_WORDS = (1024, 128)
@@ -32,7 +40,8 @@ class Choice:
     ``panel`` through the projections (when the stream is spilled), ``unit`` of a sentence through attention.
     ``apart``: LayerNorm is done in a pass of its own, which computes the sums of its rows again. ``split``: panels
     come in pieces of the reduction. ``slots`` of a spilled tensor take turns; spilled keys come in pieces of
-    ``key_tiles`` tiles, spilled values in pieces of ``value_words`` words.
+    ``key_tiles`` tiles, spilled values in pieces of ``value_words`` words. Where ``chunk_tiles`` is not 0, attention
+    works on as many tiles of keys at a time.
 
     Of what is ``streamed`` not even a row lies in the scratchpad: it is made and used in parts, which go through the
     ring to DRAM and back. ``hidden``: the FFN's hidden layer; ``rows``: those of a block, that is the context, the
@@ -49,6 +58,7 @@ class Choice:
     apart: bool = False
     split: bool = False
     streamed: frozenset[str] = frozenset()
+    chunk_tiles: int = 0
 
     @property
     def overlap(self) -> bool:
@@ -71,11 +81,12 @@ class Plan:
 
     def describe(self) -> str:
         """For people: the decisions and the map of the scratchpad."""
-        streamed = sorted(self.choice.streamed)
+        streamed, tiles = sorted(self.choice.streamed), self.choice.chunk_tiles
+        chunks = f" with chunks of {tiles} tiles" if tiles else ""
         lines = [
             f"{len(self.group.sentences)} sentences, {self.group.tokens} tokens; "
             f"blocks of {self.choice.block} rows, panels of {self.choice.panel}, "
-            f"attention units of {self.choice.unit}, steps of up to {self.step_words} words; "
+            f"attention units of {self.choice.unit}{chunks}, steps of up to {self.step_words} words; "
             f"LayerNorm {'apart' if self.choice.apart else 'fused'}; "
             f"resident: {', '.join(sorted(self.choice.resident)) or 'nothing'}"
             f"{'; streamed: ' + ', '.join(streamed) if streamed else ''}"
@@ -97,6 +108,23 @@ def unit_limit(geometry: Geometry, group: Group, streamed: frozenset[str]) -> in
     tiles += geometry.tile_step if "heads" in streamed else geometry.tiles(geometry.head_words)
     longest = max(sentence.length for sentence in group.sentences)
     return min(config.half_words // tiles, config.row_entries * 3 // 8, longest)
+
+
+def _chunks(geometry: Geometry, group: Group) -> Iterator[tuple[int, int]]:
+    """Tiles of a chunk of keys, and rows of an attention unit that works on chunks: where the scores of a row with all
+    keys take so much of the accumulators that a unit has fewer rows than the array or the vector engine needs."""
+    g, config = geometry, geometry.config
+    longest = max(s.length for s in group.sentences)
+    total = g.tiles(max(s.window_words for s in group.sentences))
+    if unit_limit(g, group, frozenset()) >= min(max(config.cols, _GROUP_LATENCY), longest):
+        return
+    tiles = g.tile_step
+    while tiles < total:
+        most = min(config.half_words // max(tiles, g.tiles(g.head_words)), config.row_entries * 3 // 8, longest)
+        for unit in {ceil_div(longest, ceil_div(longest, max(1, most >> i))) for i in range(3)}:
+            if 0 < unit <= most:
+                yield tiles, unit
+        tiles *= 2
 
 
 def block_limit(geometry: Geometry, group: Group, apart: bool) -> int:
@@ -162,7 +190,7 @@ def _regions(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice
         add("query", tokens * g.context_words, Phase.ALL)
     else:
         if "heads" not in streamed:
-            add("query slot", unit * g.head_words, begun, slots)
+            add("query slot", unit * g.head_words, begun, 2 if choice.chunk_tiles else slots)
         if "rows" not in streamed:
             add("context slot", block * g.context_words, Phase.TRANSFORM, min(slots, ceil_div(tokens, block)))
     if "key" in choice.resident:
@@ -174,7 +202,8 @@ def _regions(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice
         add("value", g.value_channels * token_words, projected)
     elif slots > 1:
         add("value slot", g.tiles(g.head_words) * cols * choice.value_words, Phase.ATTEND, slots)
-    add("numerators", unit * max(s.window_words for s in group.sentences), begun, 2)
+    window = max(s.window_words for s in group.sentences)
+    add("numerators", unit * (choice.chunk_tiles * cols // g.config.rows or window), begun, 2)
     if "hidden" not in streamed:
         add("hidden", block * g.ffn_words, Phase.TRANSFORM)
     return result
@@ -189,7 +218,7 @@ def _streamed_words(geometry: Geometry, layer: LayerImage, choice: Choice) -> in
                   g.tile_step * config.cols * choice.value_words]
     elif choice.slots == 1:
         pieces = {
-            "key": config.cols * g.head_words,
+            "key": choice.key_tiles * config.cols * g.head_words,
             "value": g.tiles(g.head_words) * config.cols * choice.value_words,
         }
         needs += [words for name, words in pieces.items() if name not in choice.resident]
@@ -199,6 +228,14 @@ def _streamed_words(geometry: Geometry, layer: LayerImage, choice: Choice) -> in
         needs += [(config.cols + choice.block) * layer.weights[name].piece_words for name in names]
         needs.append(records + choice.block * g.tile_step_words)
     return max(needs)
+
+
+def _cycles_of_a_word(config: AcceleratorConfig, run: int = 0) -> float:
+    """Cycles that the load engine takes for a word of a run of ``run`` words, or a long one: those of its beats, or of
+    the latency of bursts, if few are under way, but at least one."""
+    beats = config.word_bytes / config.bus_bytes
+    burst = min(BURST_BEATS, run * beats) if run else BURST_BEATS
+    return max(1.0, beats, beats * (1 + _BURST_LATENCY / burst) / config.outstanding_reads)
 
 
 def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -> float:
@@ -221,15 +258,24 @@ def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -
     moved = panels * project + blocks * transform
     for s in group.sentences:
         tiles = g.tiles(s.window_words) * g.head_words + g.tiles(g.head_words) * s.window_words
-        vector = unit * (2 * g.groups(s.window_words) + g.groups(g.head_words)) + _SOFTMAX_OVERHEAD
+        high = max(unit, _GROUP_LATENCY)
+        vector = high * (2 * g.groups(s.window_words) + g.groups(g.head_words)) + _SOFTMAX_OVERHEAD
         units = g.heads * ceil_div(s.length, unit)
-        array += units * (max(max(unit, cols) * tiles, vector) + _UNIT_OVERHEAD)
+        if choice.chunk_tiles:
+            chunks = ceil_div(g.tiles(s.window_words), choice.chunk_tiles)
+            scores, softmax = max(unit, cols) * g.tiles(s.window_words) * g.words(g.head), vector // 2
+            values = max(unit, cols) * g.tiles(g.head_words) * s.window_words
+            lag = _CHUNK_OVERHEAD + config.rows + cols
+            array += units * (2 * scores + max(values, 2 * softmax) + 2 * (chunks + 1) * lag)
+        else:
+            array += units * (max(max(unit, cols) * tiles, vector) + _UNIT_OVERHEAD)
         if "key" not in resident:
             again = units if choice.key_tiles < g.tiles(s.window_words) else g.heads
+            again *= 2 if choice.chunk_tiles else 1
             moved += again * s.window_words * config.rows * g.head_words
         if "value" not in resident:
             again = units if choice.value_words < s.window_words else g.heads
-            moved += again * s.window_words * g.tiles(g.head_words) * cols
+            moved += again * s.window_words * g.head_words * config.rows
     if "stream" not in resident:
         # Pieces are loaded again for each tile.
         moved += 3 * tokens * g.hidden_words * (g.tiles(g.hidden_words) if choice.split else 1)
@@ -242,9 +288,16 @@ def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -
         ffn_steps = ceil_div(g.tiles(g.ffn_words), max(1, config.half_words // block))
         moved += steps * tokens * g.context_words + ffn_steps * tokens * g.hidden_words
     moved += sum(tokens * g.context_words for name in ("key", "value") if name not in resident)
-    bus = moved * config.word_bytes / config.bus_bytes
+    bus = moved * _cycles_of_a_word(config)
+    loads = panels * project * _cycles_of_a_word(config)
+    if choice.split:
+        pieces = 3 * tokens * g.hidden_words * g.tiles(g.hidden_words)
+        loads += pieces * _cycles_of_a_word(config, _panel_piece(layer))
     norm = block * g.groups(g.hidden_words) + 60
     exposed = 4 * norm if blocks == 1 else 2 * max(0, 2 * norm - (tokens - block) * words["output"] // cols)
+    if choice.streamed:  # a phase has no loads of another's to hide
+        hidden_loads = panel_rows * project / cols
+        array += max(0.0, loads - hidden_loads)
     return max(array + exposed, bus) + 0.1 * min(array, bus) + 1e-3 * (blocks + panels)
 
 
@@ -254,9 +307,10 @@ def _choices(
     g, config = geometry, geometry.config
     most_unit = unit_limit(g, group, streamed)
     longest = max(s.length for s in group.sentences)
-    if most_unit < 1 and "heads" not in streamed:
+    in_chunks = [] if "heads" in streamed else list(_chunks(g, group))
+    if most_unit < 1 and not in_chunks and "heads" not in streamed:
         return
-    if most_unit < 1:
+    if most_unit < 1 and not in_chunks:
         raise CompileError(
             f"the scores of {longest} tokens must fit {config.half_words} accumulator words of "
             f"{config.cols} columns"
@@ -272,6 +326,7 @@ def _choices(
         {min(group.tokens, ceil_div(p, step) * step) for p in _splits(group.tokens, group.tokens)}
     )
     units = sorted({ceil_div(longest, ceil_div(longest, max(1, most_unit >> i))) for i in range(12)})
+    units = units if most_unit > 0 else []
     window = max(s.window_words for s in group.sentences)
     # What streams lives in DRAM.
     spilled = set(_TENSORS if "heads" in streamed else _TENSORS[:2] if "rows" in streamed else ())
@@ -293,6 +348,14 @@ def _choices(
                 for (block, is_apart), panel, unit in product(blocks, some_panels, units):
                     for split in (False, True) if in_pieces else (False,):
                         yield Choice(resident, block, panel, unit, slots, *pieces, is_apart, split, streamed)
+            if small or on_chip:
+                for (block, is_apart), panel, (tiles, unit) in product(blocks, some_panels, in_chunks):
+                    for split in (False, True) if in_pieces else (False,):
+                        words = tiles * config.cols // config.rows
+                        most = config.scratchpad_words // (8 * g.tiles(g.head_words) * config.cols)
+                        while words > max(most, g.beat_bytes // config.rows):
+                            words //= 2
+                        yield Choice(resident, block, panel, unit, 1, tiles, words, is_apart, split, streamed, tiles)
 
 
 def _slowdown(choice: Choice, ring: int, useful: int, plenty: int) -> float:
@@ -353,6 +416,7 @@ def plans(
         plan.ring_start = aligned if aligned + plenty <= config.scratchpad_words else used
         plan.ring_words = ring = config.scratchpad_words - plan.ring_start
         cost *= _slowdown(choice, ring, useful, plenty)
+        cost *= 1.5 if choice.streamed and ring < 2 * needed else 1.0  # the next piece waits for the room of this one
         heappush(waiting, (cost, index, plan))
     while waiting:
         yield heappop(waiting)[2]

@@ -9,6 +9,7 @@ load engine runs ahead as far as the memory allows.
 """
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ...hdl.config import AcceleratorConfig
@@ -31,12 +32,13 @@ class RingError(RuntimeError):
 class Buffer:
     """Words that are filled at a time that :func:`place` chooses.
 
-    ``load`` is the transfer that fills it (None: an operation writes it); ``region`` the fixed place that it
-    goes to (None: the ring); ``ready`` the last operation that has to be in the program before it is filled.
+    ``loads`` are the transfers that fill it, each with the word of the buffer from which on it writes (none: an
+    operation writes it); ``region`` the fixed place that it goes to (None: the ring); ``ready`` the last operation
+    that has to be in the program before it is filled.
     """
 
     words: int
-    load: Instruction | None = None
+    loads: list[tuple[int, Instruction]] = field(default_factory=list)
     region: Region | None = None
     ready: int = _BEFORE
     first: int = -1
@@ -64,12 +66,34 @@ class View:
 
 @dataclass(eq=False, slots=True)
 class DramArray:
-    """Rows in DRAM: row i from byte ``address + i * row_bytes``; for each range of rows (first, last + 1) the last
-    operation that stored to it."""
+    """``rows`` rows of ``words`` words in DRAM, from byte ``address`` on.
+
+    Row i begins ``i * row_bytes`` bytes further on. Where ``piece_words`` is given, rows are cut into pieces of as
+    many words, and a piece of all rows lies before the next piece of them, so that a piece of some rows is one run of
+    bytes. ``stores`` has for each range of rows (first, last + 1) the last operation that stored to it."""
 
     address: int
     row_bytes: int
+    rows: int = 0
+    words: int = 0
+    piece_words: int = 0
     stores: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def runs(self, config: AcceleratorConfig, row: int, word: int, words: int) -> Iterator[tuple[int, int, int]]:
+        """``words`` words of a row from ``word`` on: DRAM address, bytes from there to the next row's, and words of
+        each run of them."""
+        size = config.word_bytes
+        if not self.piece_words:
+            yield self.address + row * self.row_bytes + word * size, self.row_bytes, words
+            return
+        end = word + words
+        while word < end:
+            first = word // self.piece_words * self.piece_words
+            width = min(self.piece_words, self.words - first)
+            pitch = -(-width * size // config.bus_bytes) * config.bus_bytes
+            count = min(end, first + width) - word
+            yield self.address + self.rows * first * size + row * pitch + (word - first) * size, pitch, count
+            word += count
 
     def last_store(self, first: int, end: int) -> int:
         """The last operation that stored to one of the rows ``first`` to ``end`` - 1."""
@@ -124,7 +148,7 @@ class Recorder:
             },
             comment=comment,
         )
-        buffer = Buffer(words, load)
+        buffer = Buffer(words, [(0, load)])
         self.ring_buffers.append(buffer)
         return buffer
 
@@ -134,24 +158,27 @@ class Recorder:
         self.ring_buffers.append(buffer)
         return buffer
 
-    def _transfer(
+    def _transfers(
         self, source: DramArray, rows: tuple[int, int], word: int, words: int, comment: str
-    ) -> Instruction:
-        """A load of words ``word`` to ``word + words - 1`` of ``rows`` of ``source`` to consecutive words."""
-        count = rows[1] - rows[0]
-        address = source.address + rows[0] * source.row_bytes + word * self.config.word_bytes
-        stride = source.row_bytes
-        if stride == words * self.config.word_bytes and count * words < 1 << 16:
-            count, words, stride = 1, count * words, 0
-        fields = {
-            "dram_address": address,
-            "count": count,
-            "dram_stride": stride,
-            "words": words,
-            "scratchpad": 0,
-            "scratchpad_stride": words,
-        }
-        return Instruction(Opcode.LOAD, fields, comment=comment)
+    ) -> list[tuple[int, Instruction]]:
+        """Loads of words ``word`` to ``word + words - 1`` of ``rows`` of ``source`` to consecutive words, each with the
+        first of these."""
+        found, place = [], 0
+        for address, stride, run in source.runs(self.config, rows[0], word, words):
+            count, length = rows[1] - rows[0], run
+            if stride == run * self.config.word_bytes and run == words and count * run < 1 << 16:
+                count, length, stride = 1, count * run, 0
+            fields = {
+                "dram_address": address,
+                "count": count,
+                "dram_stride": stride,
+                "words": length,
+                "scratchpad": 0,
+                "scratchpad_stride": words,
+            }
+            found.append((place, Instruction(Opcode.LOAD, fields, comment=comment)))
+            place += run
+        return found
 
     def fetch(
         self,
@@ -165,7 +192,7 @@ class Recorder:
     ) -> View:
         """Load words ``word`` to ``word + words - 1`` of ``rows`` of ``source`` into ``region``, from its row
         ``row`` on."""
-        buffer = Buffer(region.words, self._transfer(source, rows, word, words, comment), region)
+        buffer = Buffer(region.words, self._transfers(source, rows, word, words, comment), region)
         buffer.address = region.address + row * words
         buffer.ready = max(source.last_store(*rows), *(other.last_use for other in region.overlaps))
         self.region_buffers.append(buffer)
@@ -177,7 +204,7 @@ class Recorder:
         """The same into the ring, where it takes ``room`` words, or as many as are loaded if those are
         more."""
         size = max(room, (rows[1] - rows[0]) * words)
-        buffer = Buffer(size, self._transfer(source, rows, word, words, comment))
+        buffer = Buffer(size, self._transfers(source, rows, word, words, comment))
         buffer.ready = source.last_store(*rows)
         self.ring_buffers.append(buffer)
         return View(buffer, 0, words)
@@ -187,16 +214,15 @@ class Recorder:
     ) -> None:
         """Write ``words`` words of each row of ``view`` to ``rows`` of ``target``, from its word ``word``
         on."""
-        count = rows[1] - rows[0]
-        address = target.address + rows[0] * target.row_bytes + word * self.config.word_bytes
-        fields = {"dram_address": address, "count": count, "dram_stride": target.row_bytes, "words": words}
-        if (
-            view.stride == words
-            and target.row_bytes == words * self.config.word_bytes
-            and count * words < 1 << 16
-        ):
-            fields |= {"count": 1, "dram_stride": 0, "words": count * words}
-        index = self._record(Instruction(Opcode.STORE, fields, comment=comment), (("scratchpad", view),))
+        place = 0
+        for address, stride, run in target.runs(self.config, rows[0], word, words):
+            fields = {"dram_address": address, "count": rows[1] - rows[0], "dram_stride": stride, "words": run}
+            total = fields["count"] * run
+            if view.stride == run and stride == run * self.config.word_bytes and total < 1 << 16:
+                fields |= {"count": 1, "dram_stride": 0, "words": total}
+            instruction = Instruction(Opcode.STORE, fields, comment=comment)
+            index = self._record(instruction, (("scratchpad", view.at(0, place)),))
+            place += run
         target.stores[rows] = index
 
     def matmul(
@@ -294,24 +320,24 @@ class _Loads:
         if address is None:
             return False
         buffer.address = address
-        if buffer.load is not None:
-            self._emit(buffer, buffer.load)
+        self._emit(buffer)
         buffer.filled = True
         self._ring_buffers.popleft()
         return True
 
     def _fill_region(self, done: int) -> bool:
         buffer = self._region_buffers[0]
-        if buffer.ready > done or buffer.load is None:
+        if buffer.ready > done:
             return False
-        self._emit(buffer, buffer.load)
+        self._emit(buffer)
         buffer.filled = True
         self._region_buffers.popleft()
         return True
 
-    def _emit(self, buffer: Buffer, load: Instruction) -> None:
-        load.fields["scratchpad"] = buffer.address
-        self._program.append(load)
+    def _emit(self, buffer: Buffer) -> None:
+        for place, load in buffer.loads:
+            load.fields["scratchpad"] = buffer.address + place
+            self._program.append(load)
 
     def advance(self, done: int) -> None:
         """Emit every load that is possible once operation ``done`` is in the program."""

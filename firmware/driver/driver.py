@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ...hdl.config import AcceleratorConfig
 from ...hdl.control.control import constant_registers
 from ...hdl.isa import INSTRUCTION_BYTES
-from ...hdl.registers import COUNTERS, ErrorCause, register
+from ...hdl.registers import COUNTERS, WIDE_BITS, ErrorCause, register
 from ...sim.golden.parameters import QuantisedEncoder
 from ..compiler.compiler import compile_program
 from ..compiler.program import KeptTensor, Program
@@ -106,6 +106,8 @@ class Accelerator:
     ------
     HardwareMismatchError
         When its registers tell of other hardware, naming the first that differs.
+    DriverError
+        When some of the transport's memory, in which program, window and tensors lie, is out of its reach.
     """
 
     def __init__(self, transport: Transport, config: AcceleratorConfig):
@@ -115,6 +117,7 @@ class Accelerator:
             found = self._read(name)
             if found != expected:
                 raise HardwareMismatchError(name, expected, found)
+        _check_addresses(config, transport)
         self._image: ModelImage | None = None
         self._programs: dict[tuple[tuple[int, ...], tuple[str, ...], bool | None], Program] = {}
         self._placed: Program | None = None
@@ -269,7 +272,7 @@ class Accelerator:
         base = self.transport.base_address
         self._write_wide("program", program.address)
         self._write_wide("window_base", base)
-        self._write_wide("window_limit", base + self.transport.memory_bytes)
+        self._write_wide("window_limit", min(base + self.transport.memory_bytes, (1 << WIDE_BITS) - 1))
         self._write("watchdog", _WATCHDOG)
         self._command("interrupt", "enable")
         self._command("control", "start")
@@ -320,6 +323,16 @@ class Accelerator:
     def _read_tensor(self, program: Program, kept: KeptTensor) -> NDArray[np.generic]:
         data = self.transport.read_memory(kept.address, kept.count * kept.row_bytes)
         return kept.extract(data, program.geometry)
+
+
+def _check_addresses(config: AcceleratorConfig, memory: Transport) -> None:
+    """Refuse a memory with addresses that the accelerator's bus can't give with a :class:`DriverError`."""
+    base, end = memory.base_address, memory.base_address + memory.memory_bytes
+    if base < 0 or end > 1 << config.address_bits:
+        raise DriverError(
+            f"every address of the memory must be below 2 ** address_bits = {1 << config.address_bits:#x}, "
+            f"with address_bits = {config.address_bits}; it lies from {base:#x} to {end - 1:#x}"
+        )
 
 
 def _layer_marks(program: Program) -> list[tuple[int, int]]:

@@ -67,6 +67,10 @@ class _Model:
     def _beats(self, f: dict[str, int]) -> int:
         return f["count"] * ceil_div(f["words"] * self.config.word_bytes, self.config.bus_bytes)
 
+    def _moving(self, f: dict[str, int]) -> int:
+        """Cycles in which a transfer moves a beat or a word, whichever is smaller."""
+        return max(f["count"] * f["words"], self._beats(f))
+
     def _bursts(self, f: dict[str, int]) -> int:
         """Bursts of a transfer, which don't cross a multiple of ``BURST_BEATS`` beats."""
         shift = self.config.bus_bytes
@@ -77,16 +81,17 @@ class _Model:
 
     def load(self, f: dict[str, int], ready: int) -> Slot:
         start = max(ready + _READ_LATENCY + _TO_BUS, self.read_bus)
-        # Short bursts are as fast as so many under way hide the latency.
-        waits = self._bursts(f) * (_READ_LATENCY + _BURST) // self.config.outstanding_reads
-        end = start + max(self._beats(f), waits)
+        # Bursts are as fast as so many under way hide the latency.
+        moving = self._moving(f)
+        waits = self._bursts(f) * (_READ_LATENCY + _BURST) + self._beats(f)
+        end = start + max(moving, waits // self.config.outstanding_reads)
         self.read_bus = end
         self.free[Engine.LOAD] = max(ready + 1, end - _READ_LATENCY - _TO_BUS)
         return Slot(ready, start, end, end + 5)
 
     def store(self, f: dict[str, int], ready: int) -> Slot:
         start = max(ready, self.write_bus)
-        end = start + self._beats(f) + 4
+        end = start + self._moving(f) + 4
         self.write_bus = self.free[Engine.STORE] = end
         return Slot(ready, start, end, end + _WRITE_LATENCY)
 

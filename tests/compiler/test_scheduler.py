@@ -142,6 +142,38 @@ def test_rows_and_heads_that_memories_cannot_hold_are_streamed(
     assert f"streamed: {', '.join(sorted(streamed))}" in program.plans[0].describe()
 
 
+@pytest.mark.parametrize(
+    ("options", "shape", "lengths"),
+    [
+        ({"rows": 4, "cols": 64, "queue_depth": 2, "bus_bits": 64, "outstanding_reads": 1}, (12, 36, 4), [512]),
+        ({"rows": 4, "cols": 64, "bus_bits": 128}, (12, 36, 4), [90, 20]),
+        ({"rows": 64, "cols": 64, "row_entries": 64, "lanes": 4}, EVEN, [200]),
+    ],
+)
+def test_keys_come_in_chunks_where_few_rows_of_scores_fit(
+    options: dict[str, int], shape: tuple[int, int, int], lengths: list[int]
+) -> None:
+    plan = check(AcceleratorConfig(**options, **SMALL), shape, lengths).plans[0]
+    assert plan.choice.chunk_tiles
+    assert f"with chunks of {plan.choice.chunk_tiles} tiles" in plan.describe()
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "tokens", "most"),
+    [
+        ({"rows": 4, "cols": 64}, (12, 36, 4), 512, 37),
+        ({"rows": 8, "cols": 8}, MINILM, 32, 2),
+        ({"rows": 8, "cols": 8}, MINILM, 128, 2),
+    ],
+)
+def test_small_memories_and_one_read_at_a_time_stay_near_the_bound(
+    options: dict[str, int], shape: tuple[int, int, int], tokens: int, most: float
+) -> None:
+    config = AcceleratorConfig(queue_depth=2, bus_bits=64, outstanding_reads=1, **options, **SMALL)
+    program = compile_program(image_of(config, shape), [tokens])
+    assert estimate(config, program.instructions, program.edges).cycles < most * bound(program)
+
+
 def test_nothing_is_streamed_where_a_block_is_as_wide_as_the_array() -> None:
     for memory in ({}, {"scratchpad_kib": 64, "accumulator_kib": 64}):
         image = image_of(AcceleratorConfig(**memory), MINILM)
@@ -280,6 +312,15 @@ def test_addresses_follow_the_base() -> None:
     accelerator.load(encoder)
     x = random_tokens(np.random.default_rng(0), 9, 48)
     np.testing.assert_array_equal(accelerator.run([x]).outputs[0], run_encoder(encoder, x)[-1]["output"])
+
+
+@pytest.mark.parametrize(("base", "workspace"), [(1 << 32, None), (0, 1 << 32), ((1 << 32) - 64, None), (-64, None)])
+def test_addresses_beyond_those_of_the_bus_are_refused(base: int, workspace: int | None) -> None:
+    image = image_of(CONFIGS["16x16"], EVEN)
+    rule = (r"^every address of a program must be below 2 \*\* address_bits = 0x100000000, with address_bits = 32; "
+            r"model, program and tensors lie from -?0x[0-9a-f]+ to 0x[0-9a-f]+$")
+    with pytest.raises(CompileError, match=rule):
+        compile_program(image, [3], base=base, workspace=workspace)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from celosia.firmware.driver.driver import (
     HardwareMismatchError,
     utilisation,
 )
-from celosia.firmware.driver.transport import FunctionalTransport
+from celosia.firmware.driver.transport import FunctionalTransport, SimulatedTransport
 from celosia.firmware.machine.layout import build_image
 from celosia.firmware.quantise.synthetic import random_encoder, random_tokens
 from celosia.hdl.config import AcceleratorConfig
@@ -139,6 +139,48 @@ def test_too_small_a_memory_is_refused() -> None:
         DriverError, match=rf"model, program and tensors need \d+ bytes, and the memory has {size + 64}"
     ):
         accelerator.run([tokens(5)])
+
+
+class Stand:
+    """Of a :class:`~celosia.sim.model.Simulation` what its transport needs; registers are read as ``behind`` has
+    them."""
+
+    def __init__(self, behind: FunctionalTransport):
+        self.memory, self.base, self.read = behind.memory, behind.base_address, behind.read_register
+        self.write = behind.write_register
+
+    def reset(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("way", [lambda machine: machine, lambda machine: SimulatedTransport(Stand(machine))])
+@pytest.mark.parametrize(("bits", "base", "size"), [
+    (32, 1 << 32, 1 << 20),
+    (32, (1 << 32) - 64, 128),
+    (32, (3 << 32) + 64, 64),
+    (40, (1 << 40) - 64, 128),
+    (48, 1 << 48, 64),
+    (32, -64, 128),
+])
+def test_addresses_beyond_those_of_the_bus_are_refused(way, bits: int, base: int, size: int) -> None:
+    config = AcceleratorConfig(address_bits=bits)
+    machine = FunctionalTransport(config, size, base)
+    machine.write_register = machine.write_memory = None  # nothing is written
+    rule = (f"every address of the memory must be below 2 ** address_bits = {1 << bits:#x}, with address_bits = "
+            f"{bits}; it lies from {base:#x} to {base + size - 1:#x}")
+    with pytest.raises(DriverError, match=f"^{re.escape(rule)}$"):
+        Accelerator(way(machine), config)
+
+
+@pytest.mark.parametrize("bits", [32, 48])
+def test_the_last_addresses_of_the_bus_can_be_used(bits: int) -> None:
+    config, size = AcceleratorConfig(address_bits=bits), 1 << 17
+    transport = FunctionalTransport(config, size, (1 << bits) - size)
+    accelerator = Accelerator(transport, config)
+    accelerator.load(ENCODER)
+    x = tokens(5)
+    np.testing.assert_array_equal(accelerator.run([x]).outputs[0], run_encoder(ENCODER, x)[-1]["output"])
+    assert transport._wide("window_limit") == min(1 << bits, (1 << 48) - 1)
 
 
 @pytest.mark.parametrize(

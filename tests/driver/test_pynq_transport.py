@@ -1,12 +1,13 @@
 """The PYNQ transport with a stand-in for PYNQ: a functional machine behind `MMIO`, and a buffer with a cache."""
 
+import re
 import sys
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 from celosia.firmware.driver.connections import transport_from_text
-from celosia.firmware.driver.driver import Accelerator
+from celosia.firmware.driver.driver import Accelerator, DriverError
 from celosia.firmware.driver.pynq_transport import PynqTransport
 from celosia.firmware.driver.transport import FunctionalTransport, TransportError, wait_for_end
 from celosia.firmware.quantise.synthetic import random_encoder, random_tokens
@@ -103,6 +104,16 @@ def test_an_encoder_equals_golden(pynq):
     assert result.layers == []
     transport.close()
     assert pynq.buffer.freed
+
+
+def test_a_buffer_beyond_the_addresses_of_the_bus_is_refused(pynq, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "BASE", 0x8_0000_0000)  # where boards with more than 4 GiB have some
+    transport = PynqTransport("good.bit", 1 << 20)
+    rule = ("every address of the memory must be below 2 ** address_bits = 0x100000000, with address_bits = 32; "
+            "it lies from 0x800000000 to 0x8000fffff")
+    with pytest.raises(DriverError, match=f"^{re.escape(rule)}$"):
+        Accelerator(transport, CONFIG)
+    assert (pynq.machine.memory == 0xEE).all()
 
 
 def test_it_is_known_by_its_name(pynq):

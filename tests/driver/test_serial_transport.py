@@ -3,6 +3,7 @@
 import os
 import re
 import select
+import sys
 import threading
 import zlib
 from collections.abc import Iterator
@@ -139,6 +140,16 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(board: Board) -> N
                      lambda a=address, n=size: transport.write_memory(a, np.zeros(n, np.uint8))):
             with pytest.raises(ValueError, match=f"^{re.escape(rule)}$"):
                 call()
+    assert set(board.carried_out) == {Operation.READ_REGISTERS}
+
+
+def test_memory_beyond_the_addresses_of_the_bus_is_refused(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = (1 << 32) - SIZE + 64
+    monkeypatch.setattr(sys.modules[__name__], "BASE", base)
+    rule = ("every address of the memory must be below 2 ** address_bits = 0x100000000, with address_bits = 32; "
+            f"it lies from {base:#x} to 0x10000003f")
+    with pytest.raises(DriverError, match=f"^{re.escape(rule)}$"):
+        Accelerator(connect(board), CONFIG)
     assert set(board.carried_out) == {Operation.READ_REGISTERS}
 
 
