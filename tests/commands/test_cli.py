@@ -9,7 +9,7 @@ import pytest
 
 
 def celosia(*arguments, stdin="", cwd=None, **environment):
-    return subprocess.run([sys.executable, "-m", "celosia.cli", *map(str, arguments)], input=stdin, text=True,
+    return subprocess.run([sys.executable, "-m", "celosia", *map(str, arguments)], input=stdin, text=True,
                           capture_output=True, cwd=cwd, env={**os.environ, **environment}, check=False)
 
 
@@ -114,7 +114,7 @@ def test_a_folder_in_the_way_leaves_nothing_half_written(tmp_path):
 
 
 def test_standard_input_that_is_no_text_is_refused(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "celosia.cli", "run", "--config", "tiny"], input=b"\xff\xfe bad",
+    done = subprocess.run([sys.executable, "-m", "celosia", "run", "--config", "tiny"], input=b"\xff\xfe bad",
                           capture_output=True, cwd=tmp_path, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(b"error: standard input can't be read as text: ")

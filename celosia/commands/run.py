@@ -1,0 +1,36 @@
+"""``celosia run``."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from celosia.commands.options import JsonOption, takes
+from celosia.commands.running import RunOptions, run_model
+from celosia.commands.shared import InputError, check_target, write
+from celosia.firmware.driver.connections import CONNECTIONS
+from celosia.timeline import trace
+
+__all__ = ["run"]
+
+
+@takes(RunOptions)
+def run(
+    options: RunOptions,
+    transport: Annotated[str, typer.Option(help=f"sim, or a board: {CONNECTIONS}.")] = "sim",
+    trace_file: Annotated[Path | None, typer.Option(
+        "--trace", help="Write what each engine did when: a trace for Perfetto or Chrome.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Run texts through a model on the simulated RTL or a board, and compare with golden and with the float model."""
+    for name, wanted in (("--trace", trace_file is not None), ("--rolled-array", options.rolled_array),
+                         ("--profile-guided", options.profile_guided)):
+        if wanted and transport != "sim":
+            raise InputError(f"{name} needs the simulation, not --transport {transport}")
+    check_target(trace_file)
+    found, _ = run_model(options, transport=transport, json_file=json_file, observe=trace_file is not None)
+    if trace_file is not None:
+        about = {"config": found.config, "model": found.model, "counters": found.counters}
+        write(trace_file, json.dumps(trace(found.timelines, about), separators=(",", ":")) + "\n")
+    if not found.bit_exact:
+        raise typer.Exit(1)

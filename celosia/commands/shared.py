@@ -1,0 +1,89 @@
+"""What commands share: where they print, what they refuse, how they show progress, and how they write files."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from celosia.firmware.compiler.compiler import CompileError
+from celosia.firmware.driver.driver import AcceleratorError
+from celosia.firmware.driver.transport import TransportError
+from celosia.firmware.model.model import ModelError
+from celosia.hdl.config import ConfigError
+from celosia.sim.cache import CacheError
+from celosia.sim.verilator import ToolError
+from celosia.synth.boards import BoardError
+from celosia.synth.tools import SynthesisError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+__all__ = ["BAD_INPUT", "InputError", "check_target", "err", "out", "progress", "write", "write_json"]
+
+# A table that is cut to the 80 columns that a pipe is taken for is of no use.
+out = Console(width=None if sys.stdout.isatty() else 120)
+err = Console(stderr=True)
+
+
+class InputError(ValueError):
+    """Something on the command line can't be used."""
+
+
+#: What ends a command with one sentence and exit code 2.
+BAD_INPUT = (AcceleratorError, BoardError, CacheError, CompileError, ConfigError, InputError, ModelError, OSError,
+             SynthesisError, ToolError, TransportError)
+
+
+@contextmanager
+def progress() -> Iterator[Any]:
+    """A bar for each stage, on a terminal; a function ``tell(stage, share)``."""
+    bars: dict[str, Any] = {}
+    with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+                  TimeElapsedColumn(), console=err, transient=True, disable=not err.is_terminal) as shown:
+
+        def tell(stage: str, share: float) -> None:
+            if stage not in bars:
+                bars[stage] = shown.add_task(stage, total=1.0)
+            shown.update(bars[stage], completed=share)
+
+        yield tell
+
+
+def check_target(path: Path | None) -> None:
+    """Refuse a file that can't be written, before the work is done for it; None is no file."""
+    if path is None:
+        return
+    if not path.name or path.is_dir():
+        raise InputError(f"the output {str(path)!r} must name a file, not a folder")
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {str(path.parent)!r} of {path.name!r} must exist")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"the file {str(path)!r} can't be written: permission denied")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all; a device or a pipe is written to as it is."""
+    temporary = None
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(text)
+            return
+        path = path.resolve()  # a link stays, and the file that it names is replaced
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = file.name
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise InputError(f"the file {str(path)!r} can't be written: {error.strerror}") from error
+
+
+def write_json(path: Path | None, data: Any) -> None:
+    """Write ``data`` to ``path``, if it is wanted there."""
+    if path is not None:
+        write(path, json.dumps(data, indent=1) + "\n")
