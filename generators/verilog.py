@@ -15,7 +15,7 @@ from celosia.hdl.parts.shared import LIBRARY, ModuleLibrary
 
 from .tidy import tidy
 
-__all__ = ["TOP", "convert", "simulation_models", "to_verilog", "with_prefix"]
+__all__ = ["TOP", "convert", "simulation_models", "to_verilog", "vendor_cells", "with_prefix"]
 
 #: Name of the top module, unless another is asked for.
 TOP = "celosia"
@@ -104,5 +104,16 @@ def to_verilog(config: AcceleratorConfig, *, rolled_array: bool = False) -> str:
 
 
 def simulation_models(target: str) -> str:
-    """Verilog of the vendor's cells that a ``target`` uses, for simulators; nothing where it uses none."""
-    return ECP5_MODEL if target == "ecp5" else ""
+    """Verilog of the vendor's cells that a ``target`` uses, for simulators; nothing where it uses none. A text that has
+    it twice defines them once."""
+    return _guarded(ECP5_MODEL) if target == "ecp5" else ""
+
+
+def vendor_cells() -> tuple[str, ...]:
+    """The names of the vendors' cells that some target uses."""
+    return tuple(_DEFINED.findall(ECP5_MODEL))
+
+
+def _guarded(model: str) -> str:
+    (cell,) = _DEFINED.findall(model)
+    return f"`ifndef CELOSIA_{cell}\n`define CELOSIA_{cell}\n{model}`endif\n"

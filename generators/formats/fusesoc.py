@@ -4,22 +4,21 @@ from importlib.metadata import version
 
 from celosia.hdl.config import AcceleratorConfig
 
-from ..verilog import TOP
-
 __all__ = ["core_name", "to_core"]
 
 
-def core_name(config: AcceleratorConfig) -> str:
+def core_name(prefix: str) -> str:
     """Vendor, library, name and version, which FuseSoC finds the core by."""
-    return f"celosia:accelerators:{config.name}:{version('celosia')}"
+    return f"celosia:accelerators:{prefix}:{version('celosia')}"
 
 
-def to_core(config: AcceleratorConfig, *, sources: tuple[str, ...], models: tuple[str, ...], waivers: str, xdc: str,
-            lpf: str) -> str:
+def to_core(config: AcceleratorConfig, prefix: str, *, sources: tuple[str, ...], models: tuple[str, ...], waivers: str,
+            xdc: str, lpf: str) -> str:
     """The core of ``config``.
 
     Parameters
     ----------
+    prefix : name of the core and of the top module
     sources : names of the Verilog files to synthesise
     models : names of those that are only simulated and linted
     waivers : name of the control file for Verilator
@@ -31,7 +30,7 @@ def to_core(config: AcceleratorConfig, *, sources: tuple[str, ...], models: tupl
     return "\n".join([
         "CAPI=2:",
         "# Celosia accelerator: generated, do not edit.",
-        f"name: {core_name(config)}",
+        f"name: {core_name(prefix)}",
         f"description: Integer-only Transformer encoder accelerator, configuration {config.name}",
         "",
         "filesets:",
@@ -49,7 +48,7 @@ def to_core(config: AcceleratorConfig, *, sources: tuple[str, ...], models: tupl
         "      - tool_verilator? (waivers)",
         "      - is_toplevel? (tool_vivado? (vivado))",
         "      - is_toplevel? (tool_trellis? (trellis))",
-        f"    toplevel: {TOP}",
+        f"    toplevel: {prefix}",
         "  lint:",
         "    <<: *default",
         "    description: Verilator with all warnings but those that are waived",
