@@ -18,6 +18,18 @@ from .verilog import TOP, simulation_models, with_prefix
 __all__ = ["Source", "file_names", "files_of", "sources_of"]
 
 
+# Verilator would only warn of modules that are defined twice. Yosys refuses them, and may keep a macro from one design
+# to the next.
+_CLASH = """\
+`ifndef YOSYS
+`ifdef {macro}
+`error "two accelerators have the prefix {prefix}: celosia generate --prefix gives one of them another"
+`endif
+`define {macro}
+`endif
+"""
+
+
 @dataclass(frozen=True)
 class Source:
     """A Verilog file.
@@ -38,8 +50,8 @@ class Source:
 
 def sources_of(config: AcceleratorConfig, verilog: str, *, prefix: str = TOP) -> tuple[Source, ...]:
     """The Verilog files of ``config``; arguments as for :func:`files_of`."""
-    accelerator = Source(f"{prefix}.v", f"the accelerator in Verilog-2001; its top module is `{prefix}`",
-                         with_prefix(verilog, prefix))
+    text = _CLASH.format(macro=f"{prefix.upper()}_V", prefix=prefix) + with_prefix(verilog, prefix)
+    accelerator = Source(f"{prefix}.v", f"the accelerator in Verilog-2001; its top module is `{prefix}`", text)
     models = simulation_models(config.target)
     if not models:
         return (accelerator,)
