@@ -105,7 +105,7 @@ def to_verilog(config: AcceleratorConfig, *, rolled_array: bool = False) -> str:
 
 def simulation_models(target: str) -> str:
     """Verilog of the vendor's cells that a ``target`` uses, for simulators; nothing where it uses none. A text that has
-    it twice defines them once."""
+    it twice defines them once; synthesis, which has them, finds none in it."""
     return _guarded(ECP5_MODEL) if target == "ecp5" else ""
 
 
@@ -116,4 +116,4 @@ def vendor_cells() -> tuple[str, ...]:
 
 def _guarded(model: str) -> str:
     (cell,) = _DEFINED.findall(model)
-    return f"`ifndef CELOSIA_{cell}\n`define CELOSIA_{cell}\n{model}`endif\n"
+    return f"`ifndef SYNTHESIS\n`ifndef CELOSIA_{cell}\n`define CELOSIA_{cell}\n{model}`endif\n`endif\n"

@@ -26,7 +26,9 @@ def to_core(config: AcceleratorConfig, prefix: str, *, sources: tuple[str, ...],
 
     The target ``lint`` runs Verilator with all warnings.
     """
-    simulated = ["      - tool_verilator? (models)", "      - tool_icarus? (models)"] if models else []
+    # FuseSoC does not tell a core which tool a flow uses: files for simulators and linters are left out only where the
+    # tool is known, and no such one.
+    simulated = ["      - '!tool_vivado? (!tool_trellis? (models))'"] if models else []
     return "\n".join([
         "CAPI=2:",
         "# Celosia accelerator: generated, do not edit.",
@@ -45,14 +47,13 @@ def to_core(config: AcceleratorConfig, prefix: str, *, sources: tuple[str, ...],
         "    filesets:",
         "      - rtl",
         *simulated,
-        "      - tool_verilator? (waivers)",
+        "      - '!tool_vivado? (!tool_trellis? (!tool_icarus? (waivers)))'",
         "      - is_toplevel? (tool_vivado? (vivado))",
         "      - is_toplevel? (tool_trellis? (trellis))",
         f"    toplevel: {prefix}",
         "  lint:",
         "    <<: *default",
         "    description: Verilator with all warnings but those that are waived",
-        f"    filesets_append: [{'models, ' if models else ''}waivers]",
         "    flow: lint",
         "    flow_options:",
         "      tool: verilator",

@@ -45,7 +45,8 @@ def test_the_waivers_of_one_are_not_for_the_other(folder, waived, other):
     assert code == 0
     found = set(re.findall(r"^%Warning-(\w+): (\S+?):", log, re.MULTILINE))
     assert {file for _rule, file in found} <= {f"{other}.v", f"{other}_cells.v"}
-    assert {rule for rule, file in found if file == f"{other}.v"} == {waiver.rule for waiver in WAIVERS}
+    rules = {waiver.rule for waiver in WAIVERS} - {"SYMRSVDWORD"}  # which is of the top's ports
+    assert {rule for rule, file in found if file == f"{other}.v"} == rules
 
 
 @needed("iverilog", "iverilog")
@@ -55,7 +56,7 @@ def test_icarus_elaborates_both(folder):
 
 
 def test_yosys_reads_both(folder):
-    code, log = yosys(folder, "read_verilog -lib +/ecp5/cells_sim.v; read_verilog pair.v npu.v second_npu.v; "
+    code, log = yosys(folder, "read_verilog -lib +/ecp5/cells_bb.v; read_verilog pair.v npu.v second_npu.v; "
                               "hierarchy -check -top pair; proc; check -assert")
     assert code == 0, log[-2000:]
     assert "Found and reported 0 problems." in log
