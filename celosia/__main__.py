@@ -1,4 +1,5 @@
-"""The command ``celosia``. Exit codes: 0 done, 1 a check failed, 2 bad input or a missing tool."""
+"""The command ``celosia``. Exit codes: 0 done, 1 a check failed, 2 bad input or a missing tool; 128 + n when signal n
+ended it."""
 
 import os
 
@@ -6,6 +7,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import sys
+from io import TextIOWrapper
 
 import typer
 from celosia.commands.build import build
@@ -16,6 +18,7 @@ from celosia.commands.listing import listing
 from celosia.commands.report import report
 from celosia.commands.run import run
 from celosia.commands.shared import BAD_INPUT, err
+from celosia.sim.processes import Stopped, stoppable
 
 __all__ = ["app", "main"]
 
@@ -27,11 +30,23 @@ for command in (run, report, generate, build, configs, listing, explain):
 
 def main() -> None:
     """Entry point of the ``celosia`` command."""
-    try:
-        app(prog_name="celosia")
-    except BAD_INPUT as error:
-        err.print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2)
+    # What a terminal can't show is no reason to stop.
+    for stream, errors in ((sys.stdout, "replace"), (sys.stderr, "backslashreplace")):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=errors)
+    with stoppable(interrupts=True):
+        try:
+            app(prog_name="celosia")
+        except Stopped as stop:
+            _complain(stop)
+            sys.exit(stop.code)
+        except BAD_INPUT as error:
+            _complain(error)
+            sys.exit(2)
+
+
+def _complain(error: BaseException) -> None:
+    err.print(f"error: {error}", style="bold red", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

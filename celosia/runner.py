@@ -61,6 +61,7 @@ class RunReport:
     ``similarity``, of two texts, is the cosine of one with the other: in float, and on the accelerator.
     ``cycles_per_second`` is the speed of a simulation, in cycles of the accelerator per second of the host.
     ``timelines``: of each program that ran, if they were wanted.
+    ``notes``: what was chosen without being asked, or left out, when the model was read; a sentence each.
     """
 
     config: str
@@ -76,6 +77,7 @@ class RunReport:
     seconds: float
     similarity: tuple[float, float] | None
     timelines: list[Timeline]
+    notes: tuple[str, ...] = ()
 
     @property
     def bit_exact(self) -> bool:
@@ -100,7 +102,7 @@ class RunReport:
             "config": self.config, "model": self.model, "tokens": [text.tokens for text in self.texts],
             "texts": [text.text for text in self.texts], "similarity": self.similarity,
             "tensors_compared": self.tensors, "mismatches": self.mismatches, "roofline_bound": self.roofline_bound,
-            "counters": self.counters, "layers": [asdict(layer) for layer in self.layers],
+            "counters": self.counters, "layers": [asdict(layer) for layer in self.layers], "notes": list(self.notes),
         }
 
 
@@ -235,4 +237,5 @@ def run_texts(
         config=accelerator.config.name, model=model.name, texts=rows,
         layers=_layer_rows(results, roofline, agreement.cosines()), mismatches=mismatches, tensors=compared,
         cycles=counters["cycles"], roofline_bound=roofline, macs=sum(macs(result.program) for result in results),
-        counters=counters, seconds=seconds, similarity=similarity, timelines=timelines)
+        counters=counters, seconds=seconds, similarity=similarity, timelines=timelines,
+        notes=tuple(getattr(model, "notes", ())))

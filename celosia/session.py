@@ -1,7 +1,7 @@
 """From a configuration to an accelerator that runs, and from a model to its integers; both kept once made."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,14 +38,14 @@ def cached_verilog(config: AcceleratorConfig, *, rolled_array: bool = False) -> 
         When the cache can't be written.
     """
     folders = [Path(celosia.hdl.__file__).parent, Path(celosia.generators.verilog.__file__).parent]
-    sources = [path.read_text() for folder in folders for path in sorted(folder.rglob("*.py"))]
+    sources = [path.read_text(encoding="utf-8") for folder in folders for path in sorted(folder.rglob("*.py"))]
     key = content_key(config.to_toml(), str(rolled_array), version("amaranth"), *sources)
 
     def make(folder: Path) -> list[str]:
-        (folder / f"{TOP}.v").write_text(to_verilog(config, rolled_array=rolled_array))
+        (folder / f"{TOP}.v").write_text(to_verilog(config, rolled_array=rolled_array), encoding="utf-8")
         return [f"{TOP}.v"]
 
-    return (cached_folder("verilog", key, make) / f"{TOP}.v").read_text()
+    return (cached_folder("verilog", key, make) / f"{TOP}.v").read_text(encoding="utf-8")
 
 
 def simulate(
@@ -123,13 +123,15 @@ def connect(transport: str, config: AcceleratorConfig | str) -> Accelerator:
     return Accelerator(transport_from_text(transport), config)
 
 
-def quantise(model: EncoderModel, *, gptq: bool = True,
+def quantise(model: EncoderModel, *, calibration: Sequence[str] | None = None, gptq: bool = True,
              progress: Callable[[float], None] | None = None) -> QuantisedEncoder:
-    """The integers of ``model``, calibrated on the sentences that come with Celosia; kept in the user's cache.
+    """The integers of ``model``, calibrated on the texts ``calibration``, else on the sentences that come with
+    Celosia; kept in the user's cache.
 
     Raises
     ------
     ModelError
         When the model can't be quantised, or the cache can't be written.
     """
-    return load_or_quantise(model, calibration_sentences(), cache_root() / "quantised", gptq=gptq, progress=progress)
+    texts = calibration_sentences() if calibration is None else calibration
+    return load_or_quantise(model, texts, cache_root() / "quantised", gptq=gptq, progress=progress)

@@ -168,32 +168,50 @@ def run_testbench(
     return BenchResult(passed, seed)
 
 
+#: Compiles by cocotb's runner: the paths of cocotb's own folders, and the arguments, are the command's argument.
+_BUILD = """
+import json, sys
+from pathlib import Path
+from cocotb_tools import config, runner
+paths, arguments = json.loads(sys.argv[1])
+for name, path in paths.items():
+    setattr(config, name, Path(path))
+runner.get_abs_path = Path  # which would follow the links
+runner.get_runner("verilator").build(**arguments)
+"""
+
+
 def _build(toolchain: Any, verilog: str, top: str, waves: bool) -> Path:
     import cocotb_tools
     from celosia.sim.build import WAIVERS, build_failure, object_cache
     from celosia.sim.cache import cached_folder, content_key
-    from cocotb_tools.runner import get_runner
+    from celosia.sim.processes import run
+    from celosia.sim.verilator import plain_alias, plain_path
+    from cocotb_tools import config
 
+    # What cocotb links with: the compiled testbench finds it there when it runs, too.
+    paths = {name: str(plain_path(Path(getattr(config, name)))) for name in ("libs_dir", "share_dir")}
     # Testbenches are compiled more often than they run long: little optimisation, compiled fast.
-    environment = toolchain.environment(
-        OPT_FAST="-O1", OPT_SLOW="-O0", OPT_GLOBAL="-O1", OBJCACHE=object_cache(toolchain))
+    variables = {"OPT_FAST": "-O1", "OPT_SLOW": "-O0", "OPT_GLOBAL": "-O1", "OBJCACHE": object_cache(toolchain)}
+    environment = toolchain.environment(**variables)
     key = content_key(
         verilog, top, str(waves), json.dumps(WAIVERS), toolchain.identity, environment["MAKEFLAGS"],
         str(Path(cocotb_tools.__file__).resolve()), version("cocotb"))
 
     def make(folder: Path) -> list[str]:
-        source, log_file = folder / f"{top}.v", folder / "build.log"
-        source.write_text(verilog)
-        with patch.dict(os.environ, environment):
-            try:
-                get_runner("verilator").build(
-                    sources=[source], hdl_toplevel=top, build_dir=folder, waves=waves,
-                    timescale=("1ns", "1ps"), build_args=[*WAIVERS, "--no-timing"], log_file=log_file)
-            except RuntimeError as error:
-                log = log_file.read_text(errors="replace")
-                raise build_failure(f"Verilator can't compile {top}", log) from error
+        source = folder / f"{top}.v"
+        source.write_text(verilog, encoding="utf-8")
+        with plain_alias(folder) as place:
+            arguments = {"sources": [str(place / source.name)], "hdl_toplevel": top, "build_dir": str(place),
+                         "waves": waves, "timescale": ["1ns", "1ps"], "build_args": [*WAIVERS, "--no-timing"]}
+            # A process of its own, so that all that it starts ends with it when the build is interrupted.
+            linked = {} if place == folder else {"CURDIR": "."}  # which make would give its true name, blanks and all
+            done = run([sys.executable, "-c", _BUILD, json.dumps([paths, arguments])],
+                       env={**os.environ, **toolchain.environment(**variables, **linked)})
+        if done.returncode:
+            raise build_failure(f"Verilator can't compile {top}", done.stdout)
         for path in folder.iterdir():
-            if path.name not in (top, source.name, log_file.name):
+            if path.name not in (top, source.name):
                 path.unlink() if path.is_file() else shutil.rmtree(path)
         return [top]
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def _folder():
 
 def configuration_names() -> list[str]:
     """The names of the configurations that come with the package, the smallest array first."""
-    found = [AcceleratorConfig.from_toml(entry.read_text()) for entry in _folder().iterdir()
+    found = [AcceleratorConfig.from_toml(entry.read_text(encoding="utf-8")) for entry in _folder().iterdir()
              if entry.name.endswith(".toml")]
     return [config.name for config in sorted(found, key=lambda config: (config.macs_per_cycle, config.name))]
 
@@ -30,7 +30,8 @@ def configuration(name: str, settings: Iterable[str] = ()) -> AcceleratorConfig:
     name : str
         One of :func:`configuration_names`, or the path of a file (ending in ``.toml``).
     settings : iterable of str
-        ``parameter=value``, which replace parameters of the configuration.
+        ``parameter=value``, which replace parameters of the configuration. A number is written as in TOML: 16, 0x10 or
+        1_6; a word as it is, or in quotes.
 
     Raises
     ------
@@ -40,17 +41,33 @@ def configuration(name: str, settings: Iterable[str] = ()) -> AcceleratorConfig:
     if name.endswith(".toml"):
         config = AcceleratorConfig.from_file(Path(name))
     elif name in (names := configuration_names()):
-        config = AcceleratorConfig.from_toml((_folder() / f"{name}.toml").read_text())
+        config = AcceleratorConfig.from_toml((_folder() / f"{name}.toml").read_text(encoding="utf-8"))
     else:
         raise ConfigError(f"{name!r} is no configuration; there are {', '.join(names)}, or a path ending in .toml")
+    words = {spec.name for spec in fields(AcceleratorConfig) if isinstance(spec.default, str)}
     changes: dict[str, int | str] = {}
     for setting in settings:
         key, equals, value = (part.strip() for part in setting.partition("="))
         if not equals:
             raise ConfigError(f"a setting must be parameter=value, not {setting!r}")
-        changes[key] = int(value) if re.fullmatch("-?[0-9]{1,18}", value) else value
+        changes[key] = _word(value) if key in words else _number(value)
     if changes.keys() & {"rows", "cols"}:
         changes.setdefault("lanes", 0)  # which follow the array, unless they are set too
     if changes:
         changes.setdefault("status", "experimental")  # no regression runs what is made up here
     return AcceleratorConfig.from_dict({**asdict(config), **changes})
+
+
+def _word(value: str) -> str:
+    """The value of a parameter that is a word, even where it looks like a number."""
+    quoted = re.fullmatch(r"""(["'])(.*)\1""", value, re.DOTALL)
+    return quoted[2] if quoted else value
+
+
+def _number(value: str) -> int | str:
+    """The value of a parameter that is a number; what is none stays what it is, for the parameter's rule to name."""
+    if re.fullmatch("[+-]?[0-9]+(_[0-9]+)*", value) and len(value) < 20:
+        return int(value)
+    if re.fullmatch("0(x[0-9A-Fa-f]+(_[0-9A-Fa-f]+)*|o[0-7]+(_[0-7]+)*|b[01]+(_[01]+)*)", value) and len(value) < 66:
+        return int(value, 0)
+    return value

@@ -148,7 +148,7 @@ class AcceleratorConfig:
     def from_toml(cls, text: str) -> "AcceleratorConfig":
         """Read a configuration from TOML text; raises :class:`ConfigError` on bad text, keys or values."""
         try:
-            table = tomllib.loads(text)
+            table = tomllib.loads(text.removeprefix("\ufeff"))  # a byte order mark
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"the configuration must be TOML: {error}") from error
         return cls.from_dict(table)
@@ -166,6 +166,6 @@ class AcceleratorConfig:
     def from_file(cls, path: str | Path) -> "AcceleratorConfig":
         """Read a configuration from a TOML file; raises :class:`ConfigError` when it can't be read."""
         try:
-            return cls.from_toml(Path(path).read_text(encoding="utf-8"))
+            return cls.from_toml(Path(path).read_bytes().decode("utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"the configuration file {str(path)!r} can't be read: {error}") from error

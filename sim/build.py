@@ -16,7 +16,8 @@ from rich.console import Console
 
 from ..hdl.parts import lint
 from .cache import CacheError, cache_root, cached_folder, content_key, unusable
-from .verilator import Toolchain, ToolError
+from .processes import run
+from .verilator import Toolchain, ToolError, plain_alias, plain_path
 
 __all__ = ["WAIVERS", "Waves", "build_failure", "compile_model", "object_cache"]
 
@@ -106,37 +107,42 @@ def object_cache(toolchain: Toolchain) -> str:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unusable(error) from error
-    return f"{sys.executable} -I -S {Path(__file__).with_name('objcache.py')} {folder}"
+    script = plain_path(Path(__file__).with_name("objcache.py"))
+    return f"{plain_path(Path(sys.executable))} -I -S {script} {plain_path(folder)}"
 
 
 def _compile(
     folder: Path, toolchain: Toolchain, verilog: str, top: str, waves: Waves, train: Sequence[str | Path] | None,
     on_stage: Callable[[str], None],
 ) -> None:
-    environment = toolchain.environment()
-    source, objects = folder / f"{top}.v", folder / "obj"
-    source.write_text(verilog)
+    # Every tool works in the folder with the objects, and every path is relative to it: make has no way to write one
+    # with a blank in it.
+    objects = folder / "obj"
+    objects.mkdir()
+    (folder / f"{top}.v").write_text(verilog, encoding="utf-8")
+    shutil.copyfile(_HARNESS, objects / _HARNESS.name)
     on_stage("translating Verilog to C++")
-    _run(environment, [
-        toolchain.command, *_VERILATOR_FLAGS, *([f"--trace-{waves}"] if waves else []), "--top-module", top,
-        "--Mdir", objects, "-CFLAGS", _COMPILER_FLAGS, "-LDFLAGS", _LINKER_FLAGS, "-o", folder / _LIBRARY,
-        source, _HARNESS])
-    (objects / "ports.inc").write_text(_port_table((objects / "Vtop.h").read_text()))
+    _run(toolchain.environment(), [
+        toolchain.program, *_VERILATOR_FLAGS, *([f"--trace-{waves}"] if waves else []), "--top-module", top,
+        "--Mdir", ".", "-CFLAGS", _COMPILER_FLAGS, "-LDFLAGS", _LINKER_FLAGS, "-o", f"../{_LIBRARY}",
+        f"../{top}.v", _HARNESS.name], cwd=objects)
+    (objects / "ports.inc").write_text(_port_table((objects / "Vtop.h").read_text(encoding="utf-8")), encoding="utf-8")
     if train is None:
         on_stage("compiling C++")
         _make(toolchain, objects, cached=True)
     else:
         on_stage("compiling C++ that counts what it does")
-        count, use = (flags.format(folder=folder) for flags in _COUNTING["clang++" if toolchain.is_clang else "g++"])
-        _make(toolchain, objects, flags=count)
-        on_stage("counting what the simulation does")
-        _run({}, [*train, folder / _LIBRARY], "can't run the simulation")
-        if toolchain.is_clang:
-            _run({}, ["llvm-profdata", "merge", "-o", folder / _PROFILE, folder / f"{_PROFILE}.raw"])
-        for path in [folder / _LIBRARY, *objects.glob("*.o"), *objects.glob("*.a"), *objects.glob("*.gch")]:
-            path.unlink()
-        on_stage("compiling C++ for what it does")
-        _make(toolchain, objects, flags=use)
+        with plain_alias(folder) as place:
+            count, use = (flags.format(folder=place) for flags in _COUNTING["clang++" if toolchain.is_clang else "g++"])
+            _make(toolchain, objects, flags=count)
+            on_stage("counting what the simulation does")
+            _run({}, [*train, folder / _LIBRARY], "can't run the simulation")
+            if toolchain.is_clang:
+                _run({}, ["llvm-profdata", "merge", "-o", folder / _PROFILE, folder / f"{_PROFILE}.raw"])
+            for path in [folder / _LIBRARY, *objects.glob("*.o"), *objects.glob("*.a"), *objects.glob("*.gch")]:
+                path.unlink()
+            on_stage("compiling C++ for what it does")
+            _make(toolchain, objects, flags=use)
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.name != _LIBRARY:
             path.rmdir() if path.is_dir() else path.unlink()
@@ -144,12 +150,13 @@ def _compile(
 
 def _make(toolchain: Toolchain, objects: Path, *, flags: str = "", cached: bool = False) -> None:
     """Compile and link what Verilator has written."""
-    variables = {"OPT_FAST": f"{_FAST} {flags}".strip(), "OPT_GLOBAL": f"{_FAST} {flags}".strip(), "OPT_SLOW": _SLOW}
+    variables = {"OPT_FAST": f"{_FAST} {flags}".strip(), "OPT_GLOBAL": f"{_FAST} {flags}".strip(), "OPT_SLOW": _SLOW,
+                 "CURDIR": "."}  # Verilator's makefile would refuse a blank there, which does no harm
     if flags:
         variables["LDFLAGS"] = flags
     if cached:
         variables["OBJCACHE"] = object_cache(toolchain)
-    _run(toolchain.environment(**variables), ["make", "-j2", "-C", objects, "-f", "Vtop.mk"])
+    _run(toolchain.environment(**variables), ["make", "-j2", "-f", "Vtop.mk"], cwd=objects)
 
 
 def _port_table(header: str) -> str:
@@ -163,11 +170,10 @@ def _port_table(header: str) -> str:
 
 
 def _run(
-    environment: dict[str, str], command: Sequence[str | Path], failure: str = "can't compile the simulation"
+    environment: dict[str, str], command: Sequence[str | Path], failure: str = "can't compile the simulation",
+    cwd: Path | None = None,
 ) -> None:
-    done = subprocess.run(
-        [str(word) for word in command], env={**os.environ, **environment}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", check=False)
+    done = run(command, cwd=cwd, env={**os.environ, **environment})
     if done.returncode == 0:
         return
     raise build_failure(f"{Path(command[0]).name} {failure}", done.stdout)

@@ -4,14 +4,17 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import filelock
 import platformdirs
+
+from .processes import stoppable
 
 __all__ = ["CacheError", "cache_root", "cached_folder", "content_key", "unusable"]
 
@@ -26,11 +29,7 @@ class CacheError(RuntimeError):
 def cache_root() -> Path:
     """The folder of all compiled simulations: ``CELOSIA_CACHE``, else the platform's user cache folder."""
     named = os.environ.get("CELOSIA_CACHE")
-    root = Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("celosia")
-    if any(character.isspace() for character in str(root)):
-        raise CacheError(f"the cache folder must have no blank in its path (make can't build there), not "
-                         f"{str(root)!r}: set CELOSIA_CACHE to another folder")
-    return root
+    return Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("celosia")
 
 
 def content_key(*parts: str | bytes) -> str:
@@ -56,6 +55,8 @@ def cached_folder(kind: str, key: str, make: Callable[[Path], Sequence[str]]) ->
     1. Of several processes that want the same folder, one makes it and the others wait.
     2. What is returned was made completely, and the named files still have the content that ``make`` left.
     3. A folder that nobody wanted for 30 days is removed.
+    4. A whole folder is used even where nothing can be written; who may read what is made here follows the umask.
+    5. When this process is interrupted or terminated, what was half made is removed.
 
     Raises
     ------
@@ -65,16 +66,17 @@ def cached_folder(kind: str, key: str, make: Callable[[Path], Sequence[str]]) ->
     parent = cache_root() / kind
     folder = parent / key
     try:
-        parent.mkdir(parents=True, exist_ok=True)
         if not _is_whole(folder):
+            parent.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(parent / f"{key}.lock"):
                 if not _is_whole(folder):
                     shutil.rmtree(folder, ignore_errors=True)
                     _make(folder, make)
                     _prune(parent)
-        os.utime(folder)
     except OSError as error:
         raise unusable(error) from error
+    with suppress(OSError):  # it may belong to somebody else
+        os.utime(folder)
     return folder
 
 
@@ -87,19 +89,21 @@ def unusable(error: OSError) -> CacheError:
 
 
 def _make(folder: Path, make: Callable[[Path], Sequence[str]]) -> None:
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
-        names = make(temporary)
-        manifest = {name: _digest(temporary / name) for name in names}
-        (temporary / _MANIFEST).write_text(json.dumps(manifest))
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    temporary = folder.parent / f".{folder.name}-{secrets.token_hex(4)}"
+    with stoppable():
+        try:
+            temporary.mkdir()
+            names = make(temporary)
+            manifest = {name: _digest(temporary / name) for name in names}
+            (temporary / _MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _is_whole(folder: Path) -> bool:
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text())
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         return all(_digest(folder / name) == digest for name, digest in manifest.items())
     except (OSError, ValueError):
         return False
@@ -113,5 +117,6 @@ def _digest(path: Path) -> str:
 def _prune(parent: Path) -> None:
     oldest = time.time() - _DAYS_KEPT * 86400
     for path in parent.iterdir():
-        if path.is_dir() and path.stat().st_mtime < oldest:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):  # another process may remove it too
+            if path.is_dir() and path.stat().st_mtime < oldest:
+                shutil.rmtree(path, ignore_errors=True)

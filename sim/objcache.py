@@ -5,6 +5,7 @@ ARGUMENT...``, this script takes the object of a source of the library from FOLD
 other call passes through. It imports only the standard library, so that it starts in a few milliseconds.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -38,8 +39,9 @@ def main(arguments: list[str]) -> int:
         try:
             shutil.copyfile(target, temporary)
             os.replace(temporary, stored)
-        except OSError:
-            pass  # a full disk costs time here, not the build
+        except OSError:  # a full disk costs time here, not the build
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
     return status
 
 

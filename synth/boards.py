@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -17,6 +16,7 @@ from celosia.hdl.board.axi_memory import MEMORY_GRANULE
 from celosia.hdl.board.serial_line import DEFAULT_BAUD, MIN_DIVISOR
 from celosia.hdl.board.system import System
 from celosia.hdl.config import AcceleratorConfig
+from celosia.sim.processes import run
 
 from .families import FAMILIES, PARTS
 from .floorplan import floorplan, placement_commands
@@ -257,8 +257,7 @@ def build_board(
     tell("synthesising, placing and routing (many minutes)")
     log = folder / "build.log"
     with log.open("w") as file:
-        done = subprocess.run(["sh", f"{plan.script}.sh"], cwd=folder, env=environment, stdout=file,
-                              stderr=subprocess.STDOUT, check=False)
+        done = run(["sh", f"{plan.script}.sh"], cwd=folder, env=environment, output=file)
     if done.returncode:
         raise SynthesisError(f"the bitstream can't be built, see {log}:\n{log.read_text(errors='replace')[-2000:]}")
     report = json.loads((folder / "timing.json").read_text())

@@ -1,10 +1,11 @@
 """Finds and runs the FPGA tools that come as Python packages (YoWASP)."""
 
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from celosia.sim.processes import run
 
 __all__ = ["SynthesisError", "find_tool", "run_tool"]
 
@@ -38,8 +39,7 @@ def run_tool(name: str, arguments: Sequence[str | Path], folder: Path) -> str:
     """
     log = folder / f"{name}.log"
     with log.open("w") as output:
-        done = subprocess.run([find_tool(name), *map(str, arguments)], cwd=folder, stdout=output,
-                              stderr=subprocess.STDOUT, check=False)
+        done = run([find_tool(name), *arguments], cwd=folder, output=output)
     text = log.read_text(errors="replace")
     if done.returncode:
         raise SynthesisError(f"{name} failed; its log is {log}:\n{text[-2000:]}")

@@ -7,6 +7,7 @@ from celosia.commands.options import ConfigOption, OutputFolderOption, SetOption
 from celosia.commands.shared import InputError, err, out
 from celosia.generators.configurations import configuration
 from celosia.synth.boards import BOARDS, BoardBuild, BoardOptions, build_board
+from rich.markup import escape
 from rich.table import Table
 
 __all__ = ["build"]
@@ -27,7 +28,7 @@ def build(
     options = BoardOptions(clock_mhz, baud, memory_kib, seed)
     if output.exists() and not output.is_dir():
         raise InputError(f"the output {str(output)!r} must be a folder")
-    with err.status(f"building for {board}") as status:
+    with err.status(f"building for {escape(board)}") as status:
         made = build_board(board, hardware, output, options, on_stage=status.update)
     _print_build(made)
     if not made.met:

@@ -12,9 +12,9 @@ def configs(json_file: JsonOption = None) -> None:
     """List the named configurations."""
     check_target(json_file)
     rows = [configuration(name) for name in configuration_names()]
+    write_json(json_file, [vars(c) for c in rows])
     table = Table("name", "array", "lanes", "scratchpad", "accumulators", "bus", "status")
     for c in rows:
         table.add_row(c.name, f"{c.rows} x {c.cols}", str(c.lanes), f"{c.scratchpad_kib} KiB in {c.scratchpad_banks}",
                       f"{c.accumulator_kib} KiB", f"{c.bus_bits} bits", c.status)
     out.print(table)
-    write_json(json_file, [vars(c) for c in rows])

@@ -26,7 +26,8 @@ def explain(
     """Print how a batch of sentences is scheduled, the cycles that the cycle model predicts, those that the RTL takes,
     and the causes of those that are lost."""
     hardware = options.hardware()
-    encoder = options.quantised(options.source())
+    calibration = options.calibration_texts()
+    encoder = options.quantised(options.source(), calibration)
     program = compile_program(build_image(hardware, encoder), tokens)
     for plan in program.plans:
         out.print(plan.describe(), end="", highlight=False, soft_wrap=True)

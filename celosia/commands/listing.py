@@ -11,5 +11,6 @@ __all__ = ["listing"]
 def listing(options: ModelOptions, tokens: TokensOption) -> None:
     """Print the program that runs a batch of sentences, disassembled."""
     hardware = options.hardware()
-    encoder = options.quantised(options.source())
+    calibration = options.calibration_texts()
+    encoder = options.quantised(options.source(), calibration)
     print(compile_program(build_image(hardware, encoder), tokens).listing())

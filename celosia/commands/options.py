@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
-from celosia.commands.shared import progress
+from celosia.commands.shared import InputError, err, progress, read_texts
 from celosia.firmware.model.model import EncoderModel, find_default_model
 from celosia.generators.configurations import configuration
 from celosia.hdl.config import AcceleratorConfig
@@ -33,6 +33,8 @@ class ModelOptions:
     settings: SetOption = None
     model: Annotated[Path | None, typer.Option(
         help="A Hugging Face BERT folder; else all-MiniLM-L6-v2 from its package.")] = None
+    calibration: Annotated[Path | None, typer.Option(
+        help="A file with a text on each line, to calibrate with; else sentences that come with Celosia.")] = None
     gptq: Annotated[bool, typer.Option(help="Round weights by GPTQ.")] = True
 
     def hardware(self) -> AcceleratorConfig:
@@ -40,13 +42,26 @@ class ModelOptions:
         return configuration(self.config, self.settings or ())
 
     def source(self) -> EncoderModel:
-        """The float model."""
-        return EncoderModel.from_folder(self.model or find_default_model())
+        """The float model; what was chosen for it without being asked is printed."""
+        source = EncoderModel.from_folder(self.model or find_default_model())
+        for note in getattr(source, "notes", ()):
+            err.print(f"note: {note}", highlight=False, soft_wrap=True)
+        return source
 
-    def quantised(self, source: EncoderModel) -> QuantisedEncoder:
+    def calibration_texts(self) -> list[str] | None:
+        """The texts of --calibration; None without it."""
+        if self.calibration is None:
+            return None
+        texts = read_texts(self.calibration)
+        if not texts:
+            raise InputError(f"the file {str(self.calibration)!r} must have at least one text that is not empty")
+        return texts
+
+    def quantised(self, source: EncoderModel, calibration: list[str] | None) -> QuantisedEncoder:
         """The integers of ``source``, with a bar while they are made."""
         with progress() as tell:
-            return quantise(source, gptq=self.gptq, progress=lambda share: tell("quantising", share))
+            return quantise(source, calibration=calibration, gptq=self.gptq,
+                            progress=lambda share: tell("quantising", share))
 
 
 def takes(group: type) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 from celosia.commands.options import takes
-from celosia.commands.running import RunOptions, run_model
+from celosia.commands.running import RunOptions, print_report, run_model
 from celosia.commands.shared import check_target, write
 from celosia.report import report_page
 
@@ -21,5 +21,6 @@ def report(
     check_target(output)
     found, hardware = run_model(options, observe=True)
     write(output, report_page(found, hardware))
+    print_report(found, hardware)
     if not found.bit_exact:
         raise typer.Exit(1)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 from celosia.commands.options import JsonOption, takes
-from celosia.commands.running import RunOptions, run_model
-from celosia.commands.shared import InputError, check_target, write
+from celosia.commands.running import RunOptions, print_report, run_model
+from celosia.commands.shared import InputError, check_target, write, write_json
 from celosia.firmware.driver.connections import CONNECTIONS
 from celosia.timeline import trace
 
@@ -28,9 +28,12 @@ def run(
         if wanted and transport != "sim":
             raise InputError(f"{name} needs the simulation, not --transport {transport}")
     check_target(trace_file)
-    found, _ = run_model(options, transport=transport, json_file=json_file, observe=trace_file is not None)
+    check_target(json_file)
+    found, hardware = run_model(options, transport=transport, observe=trace_file is not None)
+    write_json(json_file, found.to_json())
     if trace_file is not None:
         about = {"config": found.config, "model": found.model, "counters": found.counters}
         write(trace_file, json.dumps(trace(found.timelines, about), separators=(",", ":")) + "\n")
+    print_report(found, hardware, simulated=transport == "sim")
     if not found.bit_exact:
         raise typer.Exit(1)

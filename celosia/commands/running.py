@@ -1,6 +1,5 @@
 """What ``run`` and ``report`` have in common: texts through a model on an accelerator, and the tables about it."""
 
-import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +7,14 @@ from typing import Annotated
 
 import typer
 from celosia.commands.options import ModelOptions
-from celosia.commands.shared import InputError, check_target, err, out, progress, write_json
+from celosia.commands.shared import InputError, err, out, progress, read_texts
 from celosia.hdl.config import AcceleratorConfig
 from celosia.runner import RunReport, run_texts
 from celosia.session import connect, simulate
 from celosia.sim.verilator import Toolchain
 from rich.table import Table
 
-__all__ = ["RunOptions", "run_model"]
+__all__ = ["RunOptions", "print_report", "run_model"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,36 +34,23 @@ class RunOptions(ModelOptions):
         """The texts of --text, --file or, with neither, standard input: one a line."""
         if self.text and self.file:
             raise InputError("texts come from --text or from --file, not from both")
-        if self.text:
-            texts = self.text
-        elif self.file:
-            try:
-                texts = self.file.read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"the file {str(self.file)!r} can't be read as text: {error}") from error
-        else:
-            try:
-                texts = sys.stdin.buffer.read().decode("utf-8").splitlines()
-            except UnicodeDecodeError as error:
-                raise InputError(f"standard input can't be read as text: {error}") from error
-        for line in texts:
-            if not line.isprintable() and any("\ud800" <= character <= "\udfff" for character in line):
+        for line in self.text or ():
+            if any("\ud800" <= character <= "\udfff" for character in line):
                 raise InputError(f"a text must be valid UTF-8, not {line!r}")
-        texts = [line.strip() for line in texts if line.strip()]
+        texts = [line.strip() for line in self.text if line.strip()] if self.text else read_texts(self.file)
         if not texts:
             raise InputError("there must be at least one text that is not empty")
         return texts
 
 
 def run_model(
-    options: RunOptions, *, transport: str = "sim", json_file: Path | None = None, observe: bool = False,
+    options: RunOptions, *, transport: str = "sim", observe: bool = False,
 ) -> tuple[RunReport, AcceleratorConfig]:
-    """Run the texts, print the tables, and write the figures to ``json_file``; with ``observe``, the report has
-    timelines."""
+    """Run the texts; with ``observe``, the report has timelines. Files about it are written before it is printed."""
     if options.check not in ("outputs", "full"):
         raise InputError(f"--check must be outputs or full, not {options.check!r}")
-    check_target(json_file)
     texts = options.texts()
+    calibration = options.calibration_texts()
     hardware = options.hardware()
     simulated = transport == "sim"
     if simulated:
@@ -73,7 +59,7 @@ def run_model(
     for line in texts:
         source.tokenize(line, hardware.max_tokens)
     accelerator = None if simulated else connect(transport, hardware)
-    encoder = options.quantised(source)
+    encoder = options.quantised(source, calibration)
     if accelerator is None:
         with err.status("preparing the simulation") as status:
             accelerator = simulate(hardware, compiler=options.compiler, observed=observe,
@@ -82,12 +68,11 @@ def run_model(
     with progress() as tell:
         found = run_texts(accelerator, source, encoder, texts,
                           check="full" if options.check == "full" else "outputs", observe=observe, on_progress=tell)
-    _print_report(found, hardware, simulated)
-    write_json(json_file, found.to_json())
     return found, hardware
 
 
-def _print_report(report: RunReport, config: AcceleratorConfig, simulated: bool) -> None:
+def print_report(report: RunReport, config: AcceleratorConfig, *, simulated: bool = True) -> None:
+    """Print the tables about a run."""
     layers = Table("layer", "cycles", "roofline", "array", "load", "store", "matmul", "vector", "bytes read",
                    "bytes written", title=f"{report.model} on {report.config} ({config.rows} x {config.cols})")
     for column in layers.columns:

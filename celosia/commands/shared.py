@@ -2,8 +2,9 @@
 
 import json
 import os
+import secrets
+import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from celosia.firmware.compiler.compiler import CompileError
 from celosia.firmware.driver.driver import AcceleratorError
 from celosia.firmware.driver.transport import TransportError
 from celosia.firmware.model.model import ModelError
+from celosia.firmware.model.sentences import text_lines
 from celosia.hdl.config import ConfigError
 from celosia.sim.cache import CacheError
 from celosia.sim.verilator import ToolError
@@ -21,11 +23,11 @@ from celosia.synth.tools import SynthesisError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-__all__ = ["BAD_INPUT", "InputError", "check_target", "err", "out", "progress", "write", "write_json"]
+__all__ = ["BAD_INPUT", "InputError", "check_target", "err", "out", "progress", "read_texts", "write", "write_json"]
 
-# A table that is cut to the 80 columns that a pipe is taken for is of no use.
-out = Console(width=None if sys.stdout.isatty() else 120)
-err = Console(stderr=True)
+# A table that is cut to the 80 columns that a pipe is taken for is of no use. What users write is no markup.
+out = Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
+err = Console(stderr=True, markup=False, emoji=False)
 
 
 class InputError(ValueError):
@@ -65,22 +67,33 @@ def check_target(path: Path | None) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all; a device or a pipe is written to as it is."""
-    temporary = None
+    """Write a file whole or not at all; a device or a pipe is written to as it is. Who may read a new file follows the
+    umask; one that is replaced keeps its mode."""
     try:
         if path.exists() and not path.is_file():
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
             return
         path = path.resolve()  # a link stays, and the file that it names is replaced
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            if path.exists():
+                temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise InputError(f"the file {str(path)!r} can't be written: {error.strerror}") from error
+
+
+def read_texts(path: Path | None) -> list[str]:
+    """The texts in a file, or with None in standard input: one a line, without the empty ones."""
+    what = "standard input" if path is None else f"the file {str(path)!r}"
+    try:
+        lines = text_lines(sys.stdin.buffer.read() if path is None else path.read_bytes())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{what} can't be read as text: {error}") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def write_json(path: Path | None, data: Any) -> None:

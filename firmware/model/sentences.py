@@ -1,12 +1,27 @@
-"""The English sentences that come with the package: see ``data/ORIGIN.md``."""
+"""Texts that stand one on a line; and the English sentences that come with the package: see ``data/ORIGIN.md``."""
 
 from importlib import resources
 
-__all__ = ["calibration_sentences", "evaluation_sentences"]
+__all__ = ["calibration_sentences", "evaluation_sentences", "text_lines"]
+
+
+def text_lines(data: bytes) -> list[str]:
+    """The lines of a file in UTF-8, of which texts are made. A line ends at LF or CRLF, and at no other character; a
+    byte order mark at the start of the file belongs to none.
+
+    Raises
+    ------
+    UnicodeDecodeError
+        When the file is in another encoding.
+    """
+    lines = data.decode("utf-8-sig").split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
 
 
 def _read(name: str) -> list[str]:
-    return resources.files("celosia.firmware").joinpath("data", name).read_text(encoding="utf-8").splitlines()
+    return text_lines(resources.files("celosia.firmware").joinpath("data", name).read_bytes())
 
 
 def calibration_sentences() -> list[str]:

@@ -1,10 +1,12 @@
 """Quantised encoders in files: written whole or not at all, read back only when nothing has changed."""
 
+import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -74,22 +76,19 @@ def save_encoder(encoder: QuantisedEncoder, path: str | Path, notes: Mapping[str
         if name in _RESERVED:
             raise ModelError(f"a note must not be called {name!r}, which the file itself uses")
     metadata["checksum"] = _checksum(arrays, metadata)
-    temporary = None
+    temporary = path.with_name(f".{path.name[:100]}-{secrets.token_hex(4)}")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(save(arrays, metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-        temporary = None
+        try:
+            with temporary.open("xb") as file:
+                file.write(save(arrays, metadata))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or error
         raise ModelError(f"the quantised encoder can't be written to {str(path)!r}: {reason}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def load_encoder(path: str | Path) -> tuple[QuantisedEncoder, dict[str, str]]:
@@ -138,15 +137,15 @@ def load_or_quantise(model: EncoderModel, sentences: Sequence[str], folder: str 
     content = json.dumps([SCHEME, VERSION, model.fingerprint, list(sentences), gptq])
     key = hashlib.sha256(content.encode()).hexdigest()[:32]
     path = Path(folder) / f"{key}.safetensors"
-    if path.exists():
-        try:
-            return load_encoder(path)[0]
-        except ModelError:
-            pass  # damaged: made anew
+    with suppress(ModelError):  # not there, or damaged: made anew
+        return load_encoder(path)[0]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelError(f"the folder {str(path.parent)!r} can't be made: {error.strerror}") from error
+    if not os.access(path.parent, os.W_OK | os.X_OK):  # said before the work is done, not after
+        raise ModelError(f"the quantised encoder can't be written to {str(path)!r}: "
+                         f"{os.strerror(errno.EACCES)}")
     encoder = quantise_encoder(model, calibration_sequences(model, sentences), gptq=gptq, progress=progress)
     save_encoder(encoder, path, {"model": model.name, "fingerprint": model.fingerprint,
                                  "rounding": "gptq" if gptq else "nearest", "sentences": str(len(sentences))})

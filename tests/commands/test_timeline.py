@@ -132,15 +132,15 @@ def test_the_page_shows_the_run(page):
     path, report = page
     html = path.read_text()
     assert report.bit_exact
-    assert _shown(html, "cycles") == str(report.cycles)
+    assert _shown(html, "cycles") == f"{report.cycles:,}"
     assert _shown(html, "roofline") == f"{report.roofline_efficiency:.4f}"
     assert "A &lt;red&gt; flower &amp; more." in html
     for name in LOSSES:
-        assert f"<td>{name.removeprefix('lost_')}</td><td>{report.counters[name]}</td>" in html
-    assert f"<td>0</td><td>{report.layers[0].cycles}</td>" in html
+        assert f"<td>{name.removeprefix('lost_')}</td><td>{report.counters[name]:,}</td>" in html
+    assert f"<td>0</td><td>{report.layers[0].cycles:,}</td>" in html
     assert report.layers[0].cosine > 0.99
     assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"|<script|@import', html)  # all that it needs is in it
-    assert html.count("<svg") == 2
+    assert html.count("<svg") == 3
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
@@ -150,8 +150,31 @@ def test_a_browser_loads_the_page_without_complaint(page, tmp_path):
         ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}",
          "--enable-logging=stderr", "--virtual-time-budget=1000", "--dump-dom", path.as_uri()],
         capture_output=True, text=True, timeout=120, check=True)
-    assert _shown(done.stdout, "cycles") == str(report.cycles)
+    assert _shown(done.stdout, "cycles") == f"{report.cycles:,}"
     assert ":CONSOLE" not in done.stderr
+
+
+def test_numbers_have_separators_and_do_not_break(page):
+    path, _ = page
+    html = path.read_text(encoding="utf-8")
+    body = re.sub("<svg.*?</svg>", "", html[html.index("<body>"):], flags=re.DOTALL)
+    assert not re.findall(r"(?<![\d.,])\d{4,}", body)
+    assert not re.findall(r"\d %", body)  # a blank before a percent sign would be a place to break at
+    assert "td { white-space: nowrap; }" in html
+
+
+def test_every_layer_has_a_place_of_its_own_in_the_plots(page):
+    path, report = page
+    plots = re.findall("<svg.*?</svg>", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for name in ("run", *(f"layer {row.layer}" for row in report.layers)):
+        assert plots[2].count(f">{name}</text>") == 1
+
+
+def test_what_was_chosen_for_a_model_is_on_the_page_and_in_the_figures(page):
+    _, report = page
+    noted = replace(report, notes=("The pooling is <mean>.",))
+    assert '<p class="note">The pooling is &lt;mean&gt;.</p>' in report_page(noted, configuration("tiny"))
+    assert noted.to_json()["notes"] == ["The pooling is <mean>."]
 
 
 def test_only_a_top_that_shows_itself_is_observed():
