@@ -11,12 +11,14 @@ from celosia.firmware.machine.layout import build_image
 from celosia.firmware.quantise.synthetic import random_encoder, random_tokens
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.registers import COUNTERS, ErrorCause, register
+from celosia.sim.functional import FunctionalMachine
 from celosia.sim.golden.encoder import run_layer
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
 
 from cocotb_tests.harness import start_clock
 from cocotb_tests.models import Memory, random_bits, status_fields, status_of
+from cocotb_tests.random_programs import RandomProgram
 
 __all__ = ["BASE", "LIMIT", "AcceleratorDriver", "Job"]
 
@@ -86,12 +88,16 @@ class AcceleratorDriver:
         self.host = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi_ctrl"), dut.clk, dut.rst)
 
     async def start(self) -> "AcceleratorDriver":
-        """Clock and reset; then everything in the window may be touched, and the watchdog is far away."""
+        """Clock and reset, and :meth:`open`."""
         await start_clock(self.dut)
+        await self.open()
+        return self
+
+    async def open(self) -> None:
+        """Everything in the window may be touched, and the watchdog is far away."""
         await self.write_wide("window_base", BASE)
         await self.write_wide("window_limit", LIMIT)
         await self.write("watchdog", 20_000)
-        return self
 
     def stress(self, pause: float) -> None:
         """From now on: pauses in each channel of both ports, with this probability in each cycle."""
@@ -140,6 +146,25 @@ class AcceleratorDriver:
                 return await self.status()
             await RisingEdge(self.dut.clk)
         raise AssertionError("no interrupt")
+
+    async def run_random(self, length: int) -> None:
+        """Run a random program of about ``length`` instructions, while the bus pauses or does not; memory is as if they
+        were executed one by one."""
+        memory = self.memory
+        program = RandomProgram(self.config, length, BASE, LIMIT)
+        memory.data[BASE:LIMIT] = program.memory.tobytes()
+        outside = bytes(memory.data[:BASE]) + bytes(memory.data[LIMIT:])
+        FunctionalMachine(self.config, seed=random.getrandbits(32)).run(
+            program.memory, program.address, BASE, check_races=True)
+        self.stress(random.choice([0.0, 0.0, 0.1, 0.4]))
+        await self.launch(program.address)
+        assert await self.ended() == status_of(done=1)
+        found = np.frombuffer(bytes(memory.data[BASE:LIMIT]), np.uint8)
+        wrong = np.flatnonzero(found != program.memory)
+        if wrong.size:
+            self.dut._log.info("%s", "\n".join(map(str, program.instructions)))
+        np.testing.assert_array_equal(found, program.memory, err_msg=f"first at {BASE + wrong[:1]}")
+        assert bytes(memory.data[:BASE]) + bytes(memory.data[LIMIT:]) == outside
 
     async def run(self, job: Job) -> dict[str, int]:
         """Run a job that must succeed, acknowledge its end, and check all that it did; returns the counters."""

@@ -10,6 +10,7 @@ from celosia.generators.configurations import configuration
 from celosia.generators.files import file_names, files_of
 from celosia.generators.formats.constraints import DEFAULT_MHZ, check_frequency
 from celosia.generators.formats.documents import GENERATED
+from celosia.generators.prefix import check_prefix, default_prefix
 from celosia.session import cached_verilog
 
 __all__ = ["generate"]
@@ -28,17 +29,22 @@ def generate(
     output: OutputFolderOption,
     config: ConfigOption = "base",
     settings: SetOption = None,
+    prefix: Annotated[str | None, typer.Option(
+        help="The top module's name, and how all others begin; else celosia_ and the configuration's.")] = None,
     frequency: Annotated[float, typer.Option(help="MHz that the timing constraints ask for.")] = DEFAULT_MHZ,
 ) -> None:
     """Write the Verilog of a configuration, and what hosts and tools need to use it."""
     hardware = configuration(config, settings or ())
+    if prefix is None:
+        prefix = default_prefix(hardware)
+    check_prefix(prefix)
     check_frequency(frequency)
     if output.exists() and not output.is_dir():
         raise InputError(f"the output {str(output)!r} must be a folder")
-    for name in file_names(hardware):
+    for name in file_names(hardware, prefix=prefix):
         _check_generated(output / name)
     with err.status(f"generating {hardware.name}"):
-        texts = files_of(hardware, cached_verilog(hardware), mhz=frequency)
+        texts = files_of(hardware, cached_verilog(hardware), prefix=prefix, mhz=frequency)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -58,8 +58,8 @@ class ModelOptions:
 
     def quantised(self, source: EncoderModel, calibration: list[str] | None,
                   texts: Sequence[str] = ()) -> QuantisedEncoder:
-        """The integers of ``source``, with a bar while they are made. What was chosen for it, and for ``texts``, without
-        being asked is printed first."""
+        """The integers of ``source``, with a bar while they are made. What was chosen for it, and for ``texts``,
+        without being asked is printed first."""
         for note in (*source.notes, *source.text_notes(texts)):
             err.print(f"note: {note}", highlight=False, soft_wrap=True)
         with progress() as tell:

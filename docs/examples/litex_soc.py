@@ -1,10 +1,11 @@
 """The generated Verilog inside a LiteX SoC with a VexRiscv.
 
     celosia generate --config tiny -o build/tiny
-    python docs/examples/litex_soc.py build/tiny build/litex
+    python docs/examples/litex_soc.py build/tiny/celosia_tiny build/litex
 
 writes the SoC's Verilog, the list of its files, and its registers and memories for C, into ``build/litex``. It needs
 LiteX and the CPU's Verilog (``pip install litex pythondata-cpu-vexriscv``), and of Celosia only the generated folder.
+``celosia_tiny`` is the prefix of what is generated: a folder may have several.
 
 The registers lie in a region of the SoC's bus; the accelerator reads and writes memory as a master of that bus, so its
 addresses are those of the CPU. Its interrupt is an event, with the CSRs that LiteX gives an event.
@@ -57,12 +58,13 @@ class Celosia(LiteXModule):
     Parameters
     ----------
     platform : the platform that gets its Verilog
-    folder : Path
-        What ``celosia generate`` has written.
+    generated : Path
+        The folder that ``celosia generate`` has written to, and in it the prefix.
     """
 
-    def __init__(self, platform, folder):
-        config = tomllib.loads((folder / "configuration.toml").read_text())
+    def __init__(self, platform, generated):
+        folder, prefix = generated.parent, generated.name
+        config = tomllib.loads((folder / f"{prefix}_configuration.toml").read_text())
         self.control = AXILiteInterface(data_width=32, address_width=32)
         self.memory = AXIInterface(data_width=config["bus_bits"], address_width=config["address_bits"], id_width=1)
         interrupt = Signal()
@@ -79,28 +81,28 @@ class Celosia(LiteXModule):
         }
         for name in ("i_s_axi_ctrl_awaddr", "i_s_axi_ctrl_araddr"):
             ports[name] = ports[name][:(REGISTER_BYTES - 1).bit_length()]
-        self.specials += Instance("celosia", **ports)
-        for line in (folder / "celosia.f").read_text().splitlines():
+        self.specials += Instance(prefix, **ports)
+        for line in (folder / f"{prefix}.f").read_text().splitlines():
             platform.add_source(str(folder / line))
 
 
 class Soc(SoCCore):
     """A VexRiscv, memories, and the accelerator."""
 
-    def __init__(self, platform, folder):
+    def __init__(self, platform, generated):
         self.crg = CRG(platform.request("sys_clk"))
         super().__init__(platform, clk_freq=int(1e6), cpu_type="vexriscv", bus_standard="axi", with_uart=False,
                          integrated_rom_size=0x1000, integrated_sram_size=0x1000, integrated_main_ram_size=0x10000)
-        self.celosia = Celosia(platform, folder)
+        self.celosia = Celosia(platform, generated)
         self.bus.add_slave("celosia", self.celosia.control, SoCRegion(size=REGISTER_BYTES, cached=False))
         self.bus.add_master("celosia", self.celosia.memory)
         self.irq.add("celosia")
 
 
-def main(folder, output):
-    """Write the SoC with the accelerator of ``folder`` into the folder ``output``."""
+def main(generated, output):
+    """Write the SoC with the accelerator ``generated`` into the folder ``output``."""
     platform = SimPlatform("SIM", [("sys_clk", 0, Pins(1))])
-    soc = Soc(platform, folder)
+    soc = Soc(platform, generated)
     soc.finalize()
     output.mkdir(parents=True, exist_ok=True)
     design = platform.get_verilog(soc, ios=platform.constraint_manager.get_io_signals(), name="soc")
@@ -113,5 +115,5 @@ def main(folder, output):
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
-        sys.exit("usage: litex_soc.py GENERATED_FOLDER OUTPUT_FOLDER")
+        sys.exit("usage: litex_soc.py GENERATED_FOLDER/PREFIX OUTPUT_FOLDER")
     main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve())

@@ -4,22 +4,21 @@ from importlib.metadata import version
 
 from celosia.hdl.config import AcceleratorConfig
 
-from ..verilog import TOP
-
 __all__ = ["core_name", "to_core"]
 
 
-def core_name(config: AcceleratorConfig) -> str:
+def core_name(prefix: str) -> str:
     """Vendor, library, name and version, which FuseSoC finds the core by."""
-    return f"celosia:accelerators:{config.name}:{version('celosia')}"
+    return f"celosia:accelerators:{prefix}:{version('celosia')}"
 
 
-def to_core(config: AcceleratorConfig, *, sources: tuple[str, ...], models: tuple[str, ...], waivers: str, xdc: str,
-            lpf: str) -> str:
+def to_core(config: AcceleratorConfig, prefix: str, *, sources: tuple[str, ...], models: tuple[str, ...], waivers: str,
+            xdc: str, lpf: str) -> str:
     """The core of ``config``.
 
     Parameters
     ----------
+    prefix : name of the core and of the top module
     sources : names of the Verilog files to synthesise
     models : names of those that are only simulated and linted
     waivers : name of the control file for Verilator
@@ -27,11 +26,13 @@ def to_core(config: AcceleratorConfig, *, sources: tuple[str, ...], models: tupl
 
     The target ``lint`` runs Verilator with all warnings.
     """
-    simulated = ["      - tool_verilator? (models)", "      - tool_icarus? (models)"] if models else []
+    # FuseSoC does not tell a core which tool a flow uses: files for simulators and linters are left out only where the
+    # tool is known, and no such one.
+    simulated = ["      - '!tool_vivado? (!tool_trellis? (models))'"] if models else []
     return "\n".join([
         "CAPI=2:",
         "# Celosia accelerator: generated, do not edit.",
-        f"name: {core_name(config)}",
+        f"name: {core_name(prefix)}",
         f"description: Integer-only Transformer encoder accelerator, configuration {config.name}",
         "",
         "filesets:",
@@ -46,14 +47,13 @@ def to_core(config: AcceleratorConfig, *, sources: tuple[str, ...], models: tupl
         "    filesets:",
         "      - rtl",
         *simulated,
-        "      - tool_verilator? (waivers)",
+        "      - '!tool_vivado? (!tool_trellis? (!tool_icarus? (waivers)))'",
         "      - is_toplevel? (tool_vivado? (vivado))",
         "      - is_toplevel? (tool_trellis? (trellis))",
-        f"    toplevel: {TOP}",
+        f"    toplevel: {prefix}",
         "  lint:",
         "    <<: *default",
         "    description: Verilator with all warnings but those that are waived",
-        f"    filesets_append: [{'models, ' if models else ''}waivers]",
         "    flow: lint",
         "    flow_options:",
         "      tool: verilator",

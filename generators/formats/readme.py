@@ -5,7 +5,6 @@ from dataclasses import fields
 
 from celosia.hdl.config import AcceleratorConfig
 
-from ..verilog import TOP
 from .documents import GENERATED, table
 from .fusesoc import core_name
 from .ports import clock_name, interfaces_of, reset_name
@@ -25,24 +24,25 @@ registered first. A host writes the address of a program to the registers, start
     vivado -mode batch -source {packaging}
 
 The first four run in this folder and change nothing in it, but that FuseSoC builds in `build`. The last packages the
-accelerator as an IP in `ip`, which Vivado's IP integrator connects by its interfaces. Verilator 5.048 knows all the
-warnings that are waived; an older one may say that it does not.
+accelerator as an IP in `{top}_ip`, which Vivado's IP integrator connects by its interfaces. Verilator 5.048 knows all
+the warnings that are waived; an older one may say that it does not.
 """
 
 
-def to_readme(config: AcceleratorConfig, files: Iterable[tuple[str, str]], *, sources: tuple[str, ...],
+def to_readme(config: AcceleratorConfig, prefix: str, files: Iterable[tuple[str, str]], *, sources: tuple[str, ...],
               simulation: str, waivers: str, packaging: str) -> str:
     """The README of the folder that has ``files`` (name and what it is), for the accelerator of ``config``.
 
     Parameters
     ----------
+    prefix : name of the top module
     sources : names of the Verilog files to synthesise
     simulation : name of the file list for simulation and lint
     waivers, packaging : names of Verilator's control file and of Vivado's script
     """
     use = _USE.format(
-        top=TOP, clock=clock_name(), reset=reset_name(), sources=" ".join(sources), simulation=simulation,
-        waivers=waivers, packaging=packaging, core=core_name(config))
+        top=prefix, clock=clock_name(), reset=reset_name(), sources=" ".join(sources), simulation=simulation,
+        waivers=waivers, packaging=packaging, core=core_name(prefix))
     return "\n".join([
         f"# Celosia accelerator, configuration {config.name}", "", GENERATED, "",
         f"An integer-only Transformer encoder accelerator with {config.rows} x {config.cols} PEs.", "",

@@ -9,7 +9,6 @@ from celosia.hdl.control.fetch import PREFETCH
 from celosia.hdl.isa import INSTRUCTION_BYTES
 from celosia.hdl.registers import VERSION
 
-from ..verilog import TOP
 from .ports import Interface, Kind, interfaces_of, reset_name
 
 __all__ = ["to_packaging_script"]
@@ -28,20 +27,21 @@ _HEAD = """\
 #
 #     vivado -mode batch -source {script}
 #
-# packages it as an IP into the folder ip beside this script. Add that folder to the IP repositories of a project.
+# packages it as an IP into the folder {prefix}_ip beside this script. Add that folder to the IP repositories of a
+# project.
 
 set folder [file dirname [file normalize [info script]]]
-create_project -force {top}_package [file join $folder vivado]
+create_project -force {prefix}_package [file join $folder {prefix}_vivado]
 add_files -norecurse [list {sources}]
 add_files -norecurse -fileset constrs_1 [file join $folder {xdc}]
 set_property USED_IN {{synthesis implementation out_of_context}} [get_files {xdc}]
-set_property top {top} [current_fileset]
+set_property top {prefix} [current_fileset]
 update_compile_order -fileset sources_1
 
-ipx::package_project -root_dir [file join $folder ip] -vendor celosia -library accelerators -taxonomy /UserIP \\
-    -import_files -force -set_current true
+ipx::package_project -root_dir [file join $folder {prefix}_ip] -vendor celosia -library accelerators \\
+    -taxonomy /UserIP -import_files -force -set_current true
 set core [ipx::current_core]
-set_property name {name} $core
+set_property name {prefix} $core
 set_property version {version} $core
 set_property display_name {{Celosia accelerator, configuration {config}}} $core
 set_property description {{Integer-only Transformer encoder accelerator, {rows} x {cols} PEs}} $core
@@ -94,11 +94,14 @@ close_project -delete
 """
 
 
-def to_packaging_script(config: AcceleratorConfig, *, script: str, sources: tuple[str, ...], xdc: str) -> str:
+def to_packaging_script(config: AcceleratorConfig, prefix: str, *, script: str, sources: tuple[str, ...],
+                        xdc: str) -> str:
     """The script of ``config``.
 
     Parameters
     ----------
+    prefix : str
+        The name of the IP and of the top module; the folders that the script makes begin with it.
     script, sources, xdc : str
         The names of the script itself, of the Verilog files to synthesise, and of the constraints, all in one folder.
         The constraints are for synthesis out of context: in a design, the clock comes from there.
@@ -108,9 +111,9 @@ def to_packaging_script(config: AcceleratorConfig, *, script: str, sources: tupl
     """
     interfaces = interfaces_of(config)
     parts = [_HEAD.format(
-        top=TOP, script=script, xdc=xdc, config=config.name, rows=config.rows, cols=config.cols,
+        prefix=prefix, script=script, xdc=xdc, config=config.name, rows=config.rows, cols=config.cols,
         sources=" ".join(f"[file join $folder {source}]" for source in sources),
-        name=f"{TOP}_{config.name}".replace("-", "_"), version=f"{VERSION >> 16}.{VERSION & 0xFFFF}")]
+        version=f"{VERSION >> 16}.{VERSION & 0xFFFF}")]
     parts += ["\n" + "\n".join(_interface(interface, config, interfaces)) + "\n" for interface in interfaces]
     for interface in interfaces:
         if interface.kind is Kind.AXI4_LITE:

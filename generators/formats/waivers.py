@@ -17,5 +17,7 @@ def to_waivers(source: str, model: str | None = None) -> str:
 
 
 def _rules(source: str, waivers: tuple[Waiver, ...]) -> list[str]:
+    # A pattern of its whole name, wherever it lies: other names may end as it does.
     return [line for waiver in waivers
-            for line in ("", f"// {waiver.reason}", f'lint_off -rule {waiver.rule} -file "*{source}"')]
+            for line in ("", f"// {waiver.reason}", *(f'lint_off -rule {waiver.rule} -file "{pattern}"'
+                                                      for pattern in (source, f"*/{source}")))]

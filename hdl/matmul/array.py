@@ -38,6 +38,14 @@ class ArrayRow(wiring.Component):
 
     A PE holds two weights: the active one, and the next tile's, which moves in meanwhile.
 
+    Parameters
+    ----------
+    cols, macs_per_multiplier : int
+    target : str
+        As in the configuration.
+    width : int
+        Bits of a sum.
+
     Members
     -------
     activation : in, signed 9 bits
@@ -46,29 +54,29 @@ class ArrayRow(wiring.Component):
         Columns whose next weight moves on in this cycle, column 0 from ``weight``, the others from their left.
     swap : in, a bit a group
         From this cycle's activation of the group on, the next weights are the active ones.
-    above : in, ``cols`` x signed ``sum_bits``
+    above : in, ``cols`` x signed ``width``
         Partial sums of the row above, wanted ``products_latency`` cycles after the activation (and g).
-    sums : out, ``cols`` x signed ``sum_bits``
+    sums : out, ``cols`` x signed ``width``
         ``above`` and the products, one cycle later.
     """
 
-    def __init__(self, config: AcceleratorConfig):
-        self.config = config
-        sums = data.ArrayLayout(signed(sum_bits(config)), config.cols)
+    def __init__(self, cols: int, width: int, macs_per_multiplier: int, target: str):
+        self.share, self.target = macs_per_multiplier, target
+        sums = data.ArrayLayout(signed(width), cols)
         super().__init__({
             "activation": In(signed(9)),
             "weight": In(signed(8)),
-            "shift": In(unsigned(config.cols)),
-            "swap": In(unsigned(config.cols // config.macs_per_multiplier)),
+            "shift": In(unsigned(cols)),
+            "swap": In(unsigned(cols // macs_per_multiplier)),
             "above": In(sums),
             "sums": Out(sums),
         })
 
     def elaborate(self, platform):
         m = Module()
-        share = self.config.macs_per_multiplier
+        share = self.share
         activation, weight = self.activation, self.weight
-        for g in range(self.config.cols // share):
+        for g in range(len(self.swap)):
             held = Signal(signed(9), name=f"activation_{g}", reset_less=True)
             m.d.sync += held.eq(activation)
             columns = range(share * g, share * (g + 1))
@@ -79,7 +87,7 @@ class ArrayRow(wiring.Component):
                     m.d.sync += register.eq(weight)
                 following.append(register)
                 weight = register
-            products = add_products(m, self.config, f"{g}", activation, held, following, self.swap[g])
+            products = add_products(m, self.target, f"{g}", activation, held, following, self.swap[g])
             for c, product in zip(columns, products, strict=True):
                 m.d.sync += self.sums[c].eq(self.above[c] + product)
             activation = held
@@ -143,8 +151,9 @@ class SystolicArray(wiring.Component):
                 following = Signal(groups, name=f"swaps_after_{r}", reset_less=True)
                 m.d.comb += swaps.eq(Cat(swap, following))
                 m.d.sync += following.eq(swaps)
-            row = ArrayRow(config)
-            m.submodules[f"row_{r}"] = Shared(row, "celosia_array_row")
+            m.submodules[f"row_{r}"] = shared = Shared(
+                "array_row", ArrayRow, config.cols, sum_bits(config), share, config.target)
+            row = shared.component
             m.d.comb += [
                 row.activation.eq(_delay(m, self.activations[r], r, f"activation_{r}", signed(9))),
                 row.weight.eq(_delay(m, self.weights[r], r, f"weight_{r}", signed(8))),

@@ -42,12 +42,14 @@ def products_latency(config: AcceleratorConfig) -> int:
     return 4 if _PACKINGS[config.target].overlap else 3
 
 
-def add_products(m: Module, config: AcceleratorConfig, name: str, activation, held, weights, load):
-    """Adds a multiplier to module ``m``; returns the ``macs_per_multiplier`` products, ``products_latency`` cycles
+def add_products(m: Module, target: str, name: str, activation, held, weights, load):
+    """Adds a multiplier to module ``m``; returns the products with one weight or two, ``products_latency`` cycles
     after their activation.
 
     Parameters
     ----------
+    target : str
+        As in the configuration.
     activation : signed 9 bits
     held : signed 9 bits
         The activation one cycle later.
@@ -55,12 +57,12 @@ def add_products(m: Module, config: AcceleratorConfig, name: str, activation, he
         One for each product; become active with the activation of the cycle in which ``load`` is high.
     """
     if len(weights) == 1:
-        return [_multiplier(m, config, name, activation, held, weights[0], load, PRODUCT_BITS)]
-    packing = _PACKINGS[config.target]
+        return [_multiplier(m, target, name, activation, held, weights[0], load, PRODUCT_BITS)]
+    packing = _PACKINGS[target]
     shift, overlap = packing.shift, packing.overlap
     packed = Signal(signed(packing.bits), name=f"packed_{name}")
     m.d.comb += packed.eq((weights[1] << shift) + weights[0])
-    both = _multiplier(m, config, name, activation, held, packed, load, shift + PRODUCT_BITS)
+    both = _multiplier(m, target, name, activation, held, packed, load, shift + PRODUCT_BITS)
 
     def register(value, shape, part):
         signal = Signal(shape, name=f"{part}_{name}", reset_less=True)
@@ -84,9 +86,9 @@ def add_products(m: Module, config: AcceleratorConfig, name: str, activation, he
     return [first, register(both[shift:] - top, signed(PRODUCT_BITS), "second_product")]
 
 
-def _multiplier(m, config, name, activation, held, weight, load, bits):
+def _multiplier(m, target, name, activation, held, weight, load, bits):
     """The lowest ``bits`` of the product, two cycles after the activation."""
-    if config.target == "ecp5":
+    if target == "ecp5":
         whole = Signal(36, name=f"multiplier_output_{name}")
         always = C(1, 1)
         m.submodules[f"multiplier_{name}"] = _ecp5_multiplier(
@@ -97,7 +99,7 @@ def _multiplier(m, config, name, activation, held, weight, load, bits):
     with m.If(load):
         m.d.sync += active.eq(weight)
     product = Signal(signed(bits), name=f"product_{name}", reset_less=True,
-                     attrs={"use_dsp": "yes"} if config.target == "xilinx" else {})
+                     attrs={"use_dsp": "yes"} if target == "xilinx" else {})
     m.d.sync += product.eq(held * active)
     return product
 

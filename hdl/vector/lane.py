@@ -73,6 +73,11 @@ class Lane:
     def _register(self, shape, name):
         return Signal(shape, name=f"{name}_{self._lane}", reset_less=True)
 
+    def _shared(self, name, kind):
+        """A function of the lane, whose module all lanes share."""
+        shared = self._m.submodules[f"{name}_{self._lane}"] = Shared(name, kind)
+        return shared.component
+
     def _copied(self, stage, name, value, condition):
         """A parameter for the beats from ``stage`` on: copied when the first of its group comes by."""
         register = self._register(value.shape(), name)
@@ -127,8 +132,7 @@ class Lane:
                 multiplier.eq(Mux(row.by_row, row.multiplier, self._multiplier1)),
                 shift.eq(Mux(row.by_row, row.shift, self._shift1)),
             ]
-        scale = FirstScale()
-        m.submodules[f"first_scale_{self._lane}"] = Shared(scale, "celosia_first_scale")
+        scale = self._shared("first_scale", FirstScale)
         m.d.comb += [
             scale.enable.eq(Cat(stages.valid[OPERANDS + 1:SCALED])),
             scale.accumulator.eq(operand),
@@ -142,9 +146,7 @@ class Lane:
     def _curves(self, scaled):
         """The scaled value as it is, through GELU, and through the exponential, in stage CURVED."""
         m, stages = self._m, self._stages
-        gelu, exponential = Gelu(), Exponential()
-        m.submodules[f"gelu_{self._lane}"] = Shared(gelu, "celosia_gelu")
-        m.submodules[f"exponential_{self._lane}"] = Shared(exponential, "celosia_exponential")
+        gelu, exponential = self._shared("gelu", Gelu), self._shared("exponential", Exponential)
         plain = scaled
         for stage in range(SCALED, CURVED):
             m.d.comb += [
@@ -169,8 +171,7 @@ class Lane:
             with m.Else():
                 m.d.sync += operand.eq(Mux(stages.is_(CURVED, Function.GELU), gelu, plain))
 
-        scale = SecondScale()
-        m.submodules[f"second_scale_{self._lane}"] = Shared(scale, "celosia_second_scale")
+        scale = self._shared("second_scale", SecondScale)
         m.d.comb += [
             scale.x.eq(operand),
             scale.multiplier.eq(self._multiplier2),

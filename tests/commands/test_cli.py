@@ -43,21 +43,21 @@ def test_generate_writes_a_folder_for_hosts_and_tools(tmp_path):
         done = celosia("generate", "--config", "tiny", "--frequency", frequency, "-o", tmp_path / "out")
         assert done.returncode == 0, done.stderr
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == [
-        "README.md", "celosia.core", "celosia.f", "celosia.h", "celosia.lpf", "celosia.rdl", "celosia.sdc", "celosia.v",
-        "celosia.vlt", "celosia.xdc", "celosia_vivado.tcl", "configuration.toml", "registers.md"]
+    assert names == [f"celosia_tiny{end}" for end in (
+        ".core", ".f", ".h", ".lpf", ".rdl", ".sdc", ".v", ".vlt", ".xdc", "_README.md", "_configuration.toml",
+        "_registers.md", "_vivado.tcl")]
     assert sorted(line.split(": ")[0] for line in done.stdout.splitlines()) == [str(tmp_path / "out" / name)
                                                                                 for name in names]
-    assert "-period 4.000 " in (tmp_path / "out" / "celosia.xdc").read_text()
+    assert "-period 4.000 " in (tmp_path / "out" / "celosia_tiny.xdc").read_text()
 
 
 def test_generate_replaces_no_page_of_somebody_else(tmp_path):
-    (tmp_path / "README.md").write_text("# Mine\n")
-    done = celosia("generate", "--config", "tiny", "-o", ".", cwd=tmp_path)
+    (tmp_path / "mine_README.md").write_text("# Mine\n")
+    done = celosia("generate", "--config", "tiny", "--prefix", "mine", "-o", ".", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == ("error: the page 'README.md' must be one that Celosia generated, to be replaced: choose "
-                           "another folder\n")
-    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert done.stderr == ("error: the page 'mine_README.md' must be one that Celosia generated, to be replaced: "
+                           "choose another folder\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine_README.md"]
 
 
 @pytest.mark.parametrize(("arguments", "stdin", "sentence"), [
@@ -91,6 +91,13 @@ def test_generate_replaces_no_page_of_somebody_else(tmp_path):
      "error: memory_kib must be a multiple of 4, not 130"),
     (["generate", "--config", "tiny", "--frequency", "0", "-o", "out"], "",
      "error: the frequency must be from 1 to 2000 MHz, not 0\n"),
+    (["generate", "--config", "tiny", "--prefix", "2fast", "-o", "out"], "",
+     "error: the prefix must be at most 64 letters, digits and single underscores, with a letter at the beginning and "
+     "no underscore at the end, not '2fast'\n"),
+    (["generate", "--config", "tiny", "--prefix", "module", "-o", "out"], "",
+     "error: the prefix must be no keyword, which 'module' is in Verilog\n"),
+    (["generate", "--set", f"name={'long' * 20}", "-o", "out"], "",
+     f"error: the name '{'long' * 20}' is too long for a prefix of at most 64 characters: choose one with --prefix\n"),
     (["generate", "--config", "tiny", "--set", "lanes=3", "-o", "out"], "",
      "error: lanes must be a power of two from 4 to min(rows, cols), or 0 for min(rows, cols), not 3"),
 ])
@@ -110,10 +117,10 @@ def test_an_output_that_is_a_file_is_refused(tmp_path):
 
 
 def test_a_folder_in_the_way_leaves_nothing_half_written(tmp_path):
-    (tmp_path / "out" / "celosia.h").mkdir(parents=True)
+    (tmp_path / "out" / "celosia_tiny.h").mkdir(parents=True)
     done = celosia("generate", "--config", "tiny", "-o", tmp_path / "out")
     assert done.returncode == 2
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["celosia.h"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["celosia_tiny.h"]
 
 
 def test_standard_input_that_is_no_text_is_refused(tmp_path):

@@ -82,10 +82,10 @@ def test_the_litex_soc_elaborates(tmp_path):
     pytest.importorskip("pythondata_cpu_vexriscv", reason="the CPU is not installed (pip install "
                                                           "pythondata-cpu-vexriscv)")
     config = configuration("tiny")
-    for name, text in files_of(config, cached_verilog(config)).items():
+    for name, text in files_of(config, cached_verilog(config), prefix="npu").items():
         (tmp_path / name).write_text(text)
-    done = run("litex_soc.py", tmp_path, tmp_path / "soc")
+    done = run("litex_soc.py", tmp_path / "npu", tmp_path / "soc")
     assert done.returncode == 0, done.stderr[-2000:]
-    code, log = lint(tmp_path / "soc", "soc", "-Wno-fatal", tmp_path / "celosia.vlt", "-f", "soc.f")
+    code, log = lint(tmp_path / "soc", "soc", "-Wno-fatal", tmp_path / "npu.vlt", "-f", "soc.f")
     assert code == 0
     assert "PIN" not in log
