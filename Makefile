@@ -13,7 +13,7 @@ ARGS ?=
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit cocotb bench generate synth docs lint clean
+.PHONY: help run test unit cocotb icarus bench generate synth docs lint clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -29,6 +29,9 @@ unit: $(INSTALLED) ## the tests of golden, compiler, driver and simulation
 
 cocotb: $(INSTALLED) ## the cocotb testbenches; WAVES=1 records waves in build/waves
 	$(BIN)/pytest -n 2 -q cocotb_tests $(ARGS)
+
+icarus: $(INSTALLED) ## each unit and whole layers under Icarus Verilog, which has x (Debian: iverilog)
+	$(BIN)/pytest -q cocotb_tests/simulators $(ARGS)
 
 bench: $(INSTALLED) ## measure everything that the README claims, into bench/results.json
 	$(BIN)/python -m bench $(ARGS)
