@@ -23,7 +23,8 @@ from cocotb_tests.bus.test_dma import TransferTop
 from cocotb_tests.harness import BenchFailure, run_testbench
 from cocotb_tests.vector.lanes import Lanes
 
-pytestmark = pytest.mark.skipif(shutil.which("iverilog") is None, reason="iverilog is not installed")
+pytestmark = pytest.mark.skipif(shutil.which("iverilog") is None, reason="iverilog is not installed (Debian: apt "
+                                                                         "install iverilog)")
 
 SMALL = {"rows": 4, "cols": 4, "bus_bits": 64, "scratchpad_kib": 16, "scratchpad_banks": 4, "accumulator_kib": 16,
          "row_entries": 64, "max_k": 64, "max_n": 64, "max_tokens": 16}
