@@ -14,7 +14,7 @@ ARGS ?=
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test regress unit cocotb bench generate synth formal docs lint clean
+.PHONY: help run test regress unit cocotb icarus bench generate synth formal docs lint clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -33,6 +33,9 @@ unit: $(INSTALLED) ## the tests of golden, compiler, driver and simulation
 
 cocotb: $(INSTALLED) ## the cocotb testbenches; WAVES=1 records waves in build/waves
 	$(PY) -m pytest -n 2 -q cocotb_tests $(ARGS)
+
+icarus: $(INSTALLED) ## each unit and whole layers under Icarus Verilog, which has x (Debian: iverilog)
+	$(PY) -m pytest -q cocotb_tests/simulators $(ARGS)
 
 bench: $(INSTALLED) ## measure everything that the README claims, into bench/results.json
 	$(PY) -m bench $(ARGS)

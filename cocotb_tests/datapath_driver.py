@@ -29,12 +29,24 @@ class DatapathDriver:
         dut.store__enable.value = 0
         await start_clock(dut)
         cocotb.start_soon(self._count_finished())
+        for half in ("half_0", "half_1"):
+            cocotb.start_soon(self._watch(half))
 
     async def _count_finished(self) -> None:
         while True:
             await RisingEdge(self.dut.clk)
             for engine in self.under_way:
                 self.under_way[engine] -= int(getattr(self.dut, f"{engine}__finished").value)
+
+    async def _watch(self, half: str) -> None:
+        """Rule 2 of AccumulatorPortSignature."""
+        memory = getattr(self.dut.accumulators, half).words
+        while True:
+            await RisingEdge(self.dut.clk)
+            if int(memory.read_enable.value) and int(memory.write_enable.value):
+                address = int(memory.read_address.value)
+                assert address != int(memory.write_address.value), (
+                    f"{half} of the accumulators reads word {address} while it is written")
 
     def allocate(self, words: int) -> int:
         """The first of ``words`` unused words."""

@@ -1,4 +1,4 @@
-"""Runs a cocotb testbench on the Verilated RTL as one pytest test.
+"""Runs a cocotb testbench on the simulated RTL as one pytest test.
 
 A testbench of a unit is two files. ``test_dma.py`` is what pytest collects: it makes the RTL and calls
 :func:`run_testbench`, once for each set of parameters::
@@ -24,6 +24,12 @@ A testbench of a unit is two files. ``test_dma.py`` is what pytest collects: it 
 The pytest test fails when a coroutine fails, and when no coroutine ran. The seed of ``random`` is new each
 time, and printed; ``COCOTB_RANDOM_SEED=123`` repeats a run. ``WAVES=1`` writes
 ``build/waves/<test>/dump.vcd``.
+
+The simulator is Verilator. ``SIM=icarus`` runs the same testbenches under Icarus Verilog (Debian: iverilog), which has
+four states and is far slower; its waves are in ``dump.fst``. A testbench that takes an x for a
+number fails there: read signals as ``int(signal.value)`` or compare them, and never ask cocotb to resolve an x.
+``cocotb_tests/simulators`` is what runs under Icarus each time.
+
 Give each coroutine a ``timeout_time``: a design that hangs would otherwise run for ever.
 """
 
@@ -32,6 +38,7 @@ import os
 import re
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -46,6 +53,8 @@ __all__ = ["BenchFailure", "BenchResult", "bench_parameters", "run_testbench", "
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PARAMETERS = "CELOSIA_BENCH_PARAMETERS"
+#: Simulators, the usual one first, and what they call a file of waves.
+_WAVES = {"verilator": "dump.vcd", "icarus": "dump.fst"}
 
 
 class BenchFailure(AssertionError):
@@ -94,8 +103,10 @@ def run_testbench(
     parameters: Mapping[str, Any] | None = None,
     testcase: str | None = None,
     seed: int | None = None,
+    simulator: str | None = None,
+    defines: Mapping[str, str] | None = None,
 ) -> BenchResult:
-    """Compile ``design`` with Verilator (or find it compiled), and run the coroutines of ``bench`` on it.
+    """Compile ``design`` (or find it compiled), and run the coroutines of ``bench`` on it.
 
     Parameters
     ----------
@@ -112,9 +123,14 @@ def run_testbench(
     parameters : mapping, optional
         What :func:`bench_parameters` returns inside the simulator; anything that JSON can carry.
     testcase : str, optional
-        Run this coroutine only.
+        Run this coroutine only, or several, with commas between.
     seed : int, optional
         Seed of ``random`` inside the simulator; ``COCOTB_RANDOM_SEED`` overrides, else it is drawn.
+    simulator : str, optional
+        ``"verilator"`` or ``"icarus"``; by default what the environment variable ``SIM`` says, else Verilator.
+    defines : mapping, optional
+        Verilog macros, with their texts. By default ``CELOSIA_COLLISIONS``: a word of a memory that is read while it
+        is written reads as garbage, as it may in hardware.
 
     Raises
     ------
@@ -122,16 +138,25 @@ def run_testbench(
         When a coroutine failed, or none ran.
     ToolError, CacheError
         When the design can't be compiled here.
+    ValueError
+        When there is no such simulator.
     """
     from celosia.generators.verilog import convert, simulation_models
     from celosia.sim.verilator import Toolchain
     from cocotb_tools.runner import get_runner
 
+    simulator = simulator or os.environ.get("SIM") or "verilator"
+    if simulator not in _WAVES:
+        raise ValueError(f"the simulator must be {' or '.join(_WAVES)}, not {simulator!r}")
+
     verilog = design if isinstance(design, str) else convert(design, name=top, target=target, ports=ports)
     verilog += simulation_models(target)
     waves = os.environ.get("WAVES", "0") not in ("", "0")
-    toolchain = Toolchain.find()
-    build_dir = _build(toolchain, verilog, top, waves)
+    defines = dict({"CELOSIA_COLLISIONS": "1"} if defines is None else defines)
+    icarus = simulator == "icarus"
+    toolchain = None if icarus else Toolchain.find()
+    build_dir = _build(toolchain, verilog, top, waves, defines) if toolchain else _build_icarus(
+        verilog, top, waves, defines)
     seed = int(os.environ.get("COCOTB_RANDOM_SEED") or (secrets.randbits(31) if seed is None else seed))
 
     name = re.sub(r"[^\w.-]+", "-", os.environ.get("PYTEST_CURRENT_TEST", bench).split(" ")[0]).strip("-")
@@ -142,7 +167,7 @@ def run_testbench(
         folder = Path(tempfile.mkdtemp(prefix="celosia-bench-"))
     results_file, log_file = folder / "results.xml", folder / "sim.log"
     environment = {
-        **toolchain.environment(),
+        **(toolchain.environment() if toolchain else {}),
         _PARAMETERS: json.dumps(dict(parameters or {})),
         "COCOTB_ANSI_OUTPUT": "0",
         # Bus models by others print DeprecationWarnings: they must not become errors in the simulator.
@@ -150,18 +175,19 @@ def run_testbench(
     }
     # The simulator's PYTHONPATH is made from sys.path: with the root in front, it finds this folder.
     with patch.dict(os.environ, environment), patch.object(sys, "path", [str(_ROOT), *sys.path]):
-        runner = get_runner("verilator")
+        runner = get_runner(simulator)
         stopped = ""
         try:
             runner.test(
                 test_module=f"cocotb_tests.{bench}", hdl_toplevel=top, hdl_toplevel_lang="verilog", seed=seed,
                 build_dir=build_dir, test_dir=folder, testcase=testcase, waves=waves,
+                plusargs=[f"+dumpfile_path={folder / _WAVES[simulator]}"] if waves and icarus else [],
                 results_xml=str(results_file), log_file=log_file)
         except (SystemExit, RuntimeError) as error:
             stopped = str(error)  # the reason stands in the results, or else in the log
     log = log_file.read_text(errors="replace") if log_file.is_file() else ""
     print(log)
-    print(f"{bench}: seed {seed}" + (f", waves in {folder / 'dump.vcd'}" if waves else ""))
+    print(f"{bench}, {simulator}: seed {seed}" + (f", waves in {folder / _WAVES[simulator]}" if waves else ""))
     passed = _check(results_file, bench, seed, folder, stopped, log)
     if not waves:
         shutil.rmtree(folder, ignore_errors=True)
@@ -181,7 +207,7 @@ runner.get_runner("verilator").build(**arguments)
 """
 
 
-def _build(toolchain: Any, verilog: str, top: str, waves: bool) -> Path:
+def _build(toolchain: Any, verilog: str, top: str, waves: bool, defines: Mapping[str, str]) -> Path:
     import cocotb_tools
     from celosia.sim.build import WAIVERS, build_failure, object_cache
     from celosia.sim.cache import cached_folder, content_key
@@ -195,7 +221,7 @@ def _build(toolchain: Any, verilog: str, top: str, waves: bool) -> Path:
     variables = {"OPT_FAST": "-O1", "OPT_SLOW": "-O0", "OPT_GLOBAL": "-O1", "OBJCACHE": object_cache(toolchain)}
     environment = toolchain.environment(**variables)
     key = content_key(
-        verilog, top, str(waves), json.dumps(WAIVERS), toolchain.identity, environment["MAKEFLAGS"],
+        verilog, top, str(waves), json.dumps([defines, WAIVERS]), toolchain.identity, environment["MAKEFLAGS"],
         str(Path(cocotb_tools.__file__).resolve()), version("cocotb"))
 
     def make(folder: Path) -> list[str]:
@@ -203,7 +229,8 @@ def _build(toolchain: Any, verilog: str, top: str, waves: bool) -> Path:
         source.write_text(verilog, encoding="utf-8")
         with plain_alias(folder) as place:
             arguments = {"sources": [str(place / source.name)], "hdl_toplevel": top, "build_dir": str(place),
-                         "waves": waves, "timescale": ["1ns", "1ps"], "build_args": [*WAIVERS, "--no-timing"]}
+                         "waves": waves, "defines": dict(defines), "timescale": ["1ns", "1ps"],
+                         "build_args": [*WAIVERS, "--no-timing"]}
             # A process of its own, so that all that it starts ends with it when the build is interrupted.
             linked = {} if place == folder else {"CURDIR": "."}  # which make would give its true name, blanks and all
             done = run([sys.executable, "-c", _BUILD, json.dumps([paths, arguments])],
@@ -214,6 +241,31 @@ def _build(toolchain: Any, verilog: str, top: str, waves: bool) -> Path:
             if path.name not in (top, source.name):
                 path.unlink() if path.is_file() else shutil.rmtree(path)
         return [top]
+
+    return cached_folder("cocotb", key, make)
+
+
+def _build_icarus(verilog: str, top: str, waves: bool, defines: Mapping[str, str]) -> Path:
+    from celosia.sim.cache import cached_folder, content_key
+    from celosia.sim.verilator import ToolError
+    from cocotb_tools.runner import get_runner
+
+    if shutil.which("iverilog") is None:
+        raise ToolError("the testbench needs iverilog to run under Icarus (Debian: apt install iverilog)")
+    tool = subprocess.run(["iverilog", "-V"], capture_output=True, text=True, check=True).stdout.split("\n", 1)[0]
+    key = content_key("icarus", verilog, top, str(waves), json.dumps(defines), tool)
+
+    def make(folder: Path) -> list[str]:
+        source, log_file = folder / f"{top}.v", folder / "build.log"
+        source.write_text(verilog)
+        try:
+            get_runner("icarus").build(
+                sources=[source], hdl_toplevel=top, build_dir=folder, waves=waves, defines=defines,
+                timescale=("1ns", "1ps"), build_args=[] if waves else ["-g2001"], log_file=log_file)
+        except RuntimeError as error:
+            log = log_file.read_text(errors="replace")
+            raise ToolError(f"Icarus can't compile {top}:\n{log[-3000:]}") from error
+        return ["sim.vvp"]
 
     return cached_folder("cocotb", key, make)
 

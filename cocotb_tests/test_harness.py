@@ -1,6 +1,7 @@
 """The harness itself: a testbench passes, a failing or an empty one fails, and builds are found again."""
 
 import re
+import shutil
 
 import pytest
 from amaranth import Module
@@ -60,6 +61,22 @@ def test_the_environment_names_the_seed(monkeypatch):
     assert result.seed == 5
 
 
-def test_verilog_that_does_not_compile_shows_the_message_of_verilator():
-    with pytest.raises(ToolError, match=r"Verilator can't compile top:(.|\n)*syntax error"):
-        run_testbench("module top(input clk) oops endmodule", bench="bench_harness")
+@pytest.mark.parametrize("name", [
+    "Verilator", pytest.param("Icarus", marks=pytest.mark.skipif(
+        shutil.which("iverilog") is None, reason="iverilog is not installed (Debian: apt install iverilog)"))])
+def test_verilog_that_does_not_compile_shows_the_message_of_the_simulator(name):
+    with pytest.raises(ToolError, match=rf"^{name} can't compile top:(.|\n)*syntax error"):
+        run_testbench("module top(input clk) oops endmodule", bench="bench_harness", simulator=name.lower())
+
+
+def test_a_simulator_that_is_none_is_refused(monkeypatch):
+    monkeypatch.setenv("SIM", "questa")
+    with pytest.raises(ValueError, match=r"^the simulator must be verilator or icarus, not 'questa'$"):
+        run_testbench(Accumulator(8), bench="bench_harness")
+
+
+def test_a_simulator_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ToolError, match=(
+            r"^the testbench needs iverilog to run under Icarus \(Debian: apt install iverilog\)$")):
+        run_testbench(Accumulator(8), bench="bench_harness", simulator="icarus")

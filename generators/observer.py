@@ -30,8 +30,8 @@ def observer(config: AcceleratorConfig) -> str:
     """Verilog of a module with the ports of the accelerator of ``config`` and, as one more, ``observed``: the bits of
     :data:`OBSERVED`."""
     ports = [port for interface in interfaces_of(config) for port in interface.ports]
-    declarations = [f"  {'output' if port.output else 'input'} [{port.width - 1}:0] {port.name}" for port in ports]
+    declarations = [f"  {'output' if port.output else 'input'} wire [{port.width - 1}:0] {port.name}" for port in ports]
     return "\n".join([
-        "", f"module {OBSERVER}(", ",\n".join([*declarations, "  output [31:0] observed"]), ");",
+        "", f"module {OBSERVER}(", ",\n".join([*declarations, "  output wire [31:0] observed"]), ");",
         f"  {TOP} accelerator({', '.join(f'.{port.name}({port.name})' for port in ports)});",
         f"  assign observed = {{{', '.join(reversed(OBSERVED.values()))}}};", "endmodule", ""])

@@ -4,9 +4,6 @@ import re
 
 __all__ = ["tidy"]
 
-# What Amaranth writes for a memory without content: a zero for each word. Ours are undefined after power-up, and
-# a memory with content is not always a block RAM.
-_ZEROS = re.compile(r"^  initial begin\n(?:    \S+ ?\[\d+\] = \d+'[hd]0+;\n)+  end\n", re.MULTILINE)
 _MODULE = re.compile(r"^module .*?^endmodule\n", re.MULTILINE | re.DOTALL)
 _NAME = r"(?:\\\S+ |[A-Za-z_]\w*)"
 _REGISTER = re.compile(rf"^  always @\((posedge \S+)\)\n    ({_NAME}) <= ({_NAME});\n", re.MULTILINE)
@@ -21,9 +18,8 @@ _WORD = re.compile(rf"^  (?:wire|reg) \[(\d+):0\] ({_NAME})(?: = \S+)?;$", re.MU
 
 
 def tidy(text: str) -> str:
-    """The same circuit, shorter.
+    """The same circuit, shorter, and the same at its start: what registers and memories begin with stays.
 
-    * Zeros for the words of memories are left out.
     * A variable that only holds what a register will become, ``next = register; if (e) next = value;`` and
       ``register <= next``, is replaced by ``if (e) register <= value``: the register's own block says when it
       changes, and a simulator skips it when it does not.
@@ -32,7 +28,7 @@ def tidy(text: str) -> str:
     * Element 2 of an array, which Amaranth calls ``\\sums[2]``, becomes ``sums_2``: bit 2 of ``sums`` has the first
       name too inside of Yosys, and ABC takes one for the other.
     """
-    return _MODULE.sub(lambda match: _tidy_module(match[0]), _without_brackets(_ZEROS.sub("", text)))
+    return _MODULE.sub(lambda match: _tidy_module(match[0]), _without_brackets(text))
 
 
 def _without_brackets(text: str) -> str:

@@ -12,7 +12,7 @@ PINS_TOP = "pins"
 _MODULE = """\
 // Every input of the accelerator comes from a register of a shift chain; every output goes to a register, and with
 // three others at a time from register to register to a pin.
-module {top}(input clk, input rst, input in, output out);
+module {top}(input wire clk, input wire rst, input wire in, output wire out);
   reg reset;
   reg [{inputs}-1:0] inputs;
   wire [{outputs}-1:0] now;

@@ -60,12 +60,9 @@ class Bench:
         written = {self.wanted[name][0]: self.wanted[name] for name in WRITERS if name in granted}
         for name in READERS:
             word = None
-            if name in granted:
-                address = self.wanted[name][0]
-                word = list(self.words.get(address, [None] * SLICES))
-                if address in written:  # in the same cycle: rule 3 says nothing
-                    mask = written[address][2]
-                    word = [None if mask >> i & 1 else part for i, part in enumerate(word)]
+            # Of a word that is written in the same cycle rule 3 says nothing.
+            if name in granted and self.wanted[name][0] not in written:
+                word = list(self.words.get(self.wanted[name][0], [None] * SLICES))
             self.due[name].append(word)
         for address, data, mask in written.values():
             parts = self.words.setdefault(address, [None] * SLICES)

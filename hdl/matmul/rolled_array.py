@@ -24,11 +24,11 @@ module {_NAME} #(
   parameter int unsigned LATENCY = 2,
   parameter int unsigned SUM_BITS = 20
 ) (
-  input clk,
-  input [9*ROWS-1:0] activations,
-  input swap,
-  input [8*ROWS-1:0] weights,
-  input [COLS-1:0] shift,
+  input wire clk,
+  input wire [9*ROWS-1:0] activations,
+  input wire swap,
+  input wire [8*ROWS-1:0] weights,
+  input wire [COLS-1:0] shift,
   output reg [SUM_BITS*COLS-1:0] sums
 );
   localparam int unsigned PES = ROWS * COLS;

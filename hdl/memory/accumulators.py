@@ -20,7 +20,8 @@ class AccumulatorPortSignature(wiring.Signature):
     Rules
     -----
     1. A read with ``read_enable`` has its ``read_data`` exactly ``ACCUMULATOR_READ_LATENCY`` cycles later.
-    2. A write is seen by reads of later cycles.
+    2. A write is seen by reads from the second cycle after it on. One in the next cycle would read the word while it
+       is written, which is not to be: see ``ACCUMULATE_SPACING`` and ``WRITE_BACK_SPACING``.
     3. The two users never access the same half at the same time; the :class:`~celosia.hdl.memory.halves.HalfLock` sees
        to it.
     4. ``write_data`` comes a cycle after the rest of a write. Of it, those slices of ``lanes`` columns are stored whose

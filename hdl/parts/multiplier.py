@@ -174,11 +174,11 @@ module MULT18X18D #(
   parameter REG_PIPELINE_CLK = "NONE", parameter CLK0_DIV = "ENABLED", parameter GSR = "ENABLED",
   parameter SOURCEB_MODE = "B_SHIFT", parameter MULT_BYPASS = "DISABLED", parameter RESETMODE = "SYNC"
 ) (
-  input {inputs("A")},
-  input {inputs("B")},
-  input SIGNEDA, SIGNEDB, SOURCEA, SOURCEB,
-  input CLK0, CLK1, CLK2, CLK3, CE0, CE1, CE2, CE3, RST0, RST1, RST2, RST3,
-  output {outputs}
+  input wire {inputs("A")},
+  input wire {inputs("B")},
+  input wire SIGNEDA, SIGNEDB, SOURCEA, SOURCEB,
+  input wire CLK0, CLK1, CLK2, CLK3, CE0, CE1, CE2, CE3, RST0, RST1, RST2, RST3,
+  output wire {outputs}
 );
   reg signed [17:0] a, b;
   reg signed [35:0] p;

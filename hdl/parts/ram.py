@@ -18,6 +18,10 @@ __all__ = ["Ram", "Rom"]
 #: Memories of fewer words are not worth a block RAM.
 _SMALL = 64
 
+# The noise that the words hold at first is for four-state simulators, where x times 0 is x: rows and columns that pad a
+# tile are words that nobody has written. Verilator, which knows no x, begins with values of its own. A synthesis tool
+# must not see it, since a memory with content is not always a block RAM: most define SYNTHESIS (Yosys does, Vivado only
+# in later versions), and those that do not heed the pragma.
 _MODULE = """\
 // {words} words, one read and one write port. A word that is read while it is written reads as anything.
 module {name} #(
@@ -25,12 +29,12 @@ module {name} #(
   parameter ADDRESS_BITS = 4,
   parameter SLICES = 1
 ) (
-  input clk,
-  input [SLICES-1:0] write_enable,
-  input [ADDRESS_BITS-1:0] write_address,
-  input [WIDTH-1:0] write_data,
-  input read_enable,
-  input [ADDRESS_BITS-1:0] read_address,
+  input wire clk,
+  input wire [SLICES-1:0] write_enable,
+  input wire [ADDRESS_BITS-1:0] write_address,
+  input wire [WIDTH-1:0] write_data,
+  input wire read_enable,
+  input wire [ADDRESS_BITS-1:0] read_address,
   output reg [WIDTH-1:0] read_data
 );
   localparam SLICE = WIDTH / SLICES;
@@ -42,16 +46,34 @@ module {name} #(
         content[write_address][slice*SLICE +: SLICE] <= write_data[slice*SLICE +: SLICE];
     if (read_enable)
       read_data <= content[read_address];
+`ifdef CELOSIA_COLLISIONS  // for simulation: a word that is read while it is written reads as none that it ever held
+    if (read_enable && |write_enable && read_address == write_address)
+      read_data <= ~content[read_address];
+`endif
   end
+`ifndef SYNTHESIS
+`ifndef VERILATOR
+  // synthesis translate_off
+  // What a memory holds when the power comes: anything, but no x.
+  integer word;
+  reg [31:0] noise;
+  initial
+    for (word = 0; word < (1<<ADDRESS_BITS); word = word + 1) begin
+      noise = 32'h9e3779b9 * (word + 1);
+      content[word] = {{(WIDTH+31)/32{{noise}}}};
+    end
+  // synthesis translate_on
+`endif
+`endif
 endmodule
 """
 
 _TABLE = """\
 // A table of constants.
 module {name} (
-  input clk,
-  input read_enable,
-  input [{top_address}:0] read_address,
+  input wire clk,
+  input wire read_enable,
+  input wire [{top_address}:0] read_address,
   output reg [{top_bit}:0] read_data
 );
   {attributes}reg [{top_bit}:0] content [0:{last}];
@@ -93,6 +115,8 @@ class Ram(wiring.Component):
     1. A read in a later cycle than a write returns what was written.
     2. A read in the same cycle as a write of the same word returns anything.
     3. The content survives a reset and is undefined after power-up.
+
+    In a simulation with the Verilog macro ``CELOSIA_COLLISIONS``, rule 2 returns the inverse of what the word held.
     """
 
     def __init__(self, width: int, depth: int, slices: int = 1):

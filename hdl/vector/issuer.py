@@ -1,6 +1,6 @@
 """The front of the vector engine: fetches parameters, and issues one (row, group of columns) a cycle."""
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -12,11 +12,16 @@ from ..memory.interfaces import READ_LATENCY, ScratchpadReadSignature
 from ..parts.resets import without_reset
 from ..parts.skid import Skid
 from .row_unit import RowEntry
+from .stages import RESULT
 
-__all__ = ["GROUP_SPACING", "Beat", "BeatIssuer", "ParameterFeeder"]
+__all__ = ["GROUP_SPACING", "WRITE_BACK_SPACING", "Beat", "BeatIssuer", "ParameterFeeder"]
 
 #: Fewest cycles from one group's row m to the next group's row m: the loop of the row statistics.
 GROUP_SPACING = 5
+
+#: The same of RESIDUAL, where a word of the accumulators has the columns of several groups: RESULT + 1 cycles after a
+#: beat another one of its word would read while it writes.
+WRITE_BACK_SPACING = RESULT + 2
 
 
 class Beat(data.Struct):
@@ -225,6 +230,13 @@ class BeatIssuer(wiring.Component):
         For the counters.
 
     The next beat is worked out while the residual operand of the one before is asked for.
+
+    Rules
+    -----
+    1. Beats of the same row in two groups of an instruction are at least GROUP_SPACING cycles apart.
+    2. Those of RESIDUAL that share a word of the accumulators are at least WRITE_BACK_SPACING cycles apart. The
+       parameters of a group come later than that after its first beat, but its other rows may have waited for their
+       residual operands.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -304,9 +316,11 @@ class BeatIssuer(wiring.Component):
 
         # The next beat.
         row, group = (Signal(16, name=name, reset_less=True) for name in ("row", "group"))  # left after this one
-        spacing = Signal(range(GROUP_SPACING))
+        # Of a group from the next, after its last row.
+        most = WRITE_BACK_SPACING if slices > 1 else GROUP_SPACING
+        spacing = Signal(range(most))
         spaced = Signal(init=1)  # no more of it is left
-        group_spacing = Signal(range(GROUP_SPACING), reset_less=True)
+        group_spacing = Signal(range(most), reset_less=True)
         # Where the beat is, and where the first rows of its group and of the next one are: the latter is known a cycle
         # after the group has begun, which is long enough.
         accumulator, destination, residual, group_accumulator, group_destination, group_residual, next_accumulator, \
@@ -326,7 +340,7 @@ class BeatIssuer(wiring.Component):
         new = beats.input.payload
         step = Signal()
         m.d.comb += [
-            beats.input.valid.eq(started & spaced & (~first_of_group | self.armed)),
+            beats.input.valid.eq(started & (~first_of_group | (spaced & self.armed))),
             step.eq(beats.input.valid & beats.input.ready),
             self.taken.eq(step & first_of_group),
             new.beat.accumulator.eq(accumulator), new.beat.slice.eq(slice_), new.beat.destination.eq(destination),
@@ -361,12 +375,16 @@ class BeatIssuer(wiring.Component):
 
         payload = self.following.payload
         m.d.comb += self.following.ready.eq(~active)
+        wanted_spacing = self._less(GROUP_SPACING, payload.m)
+        if slices > 1:
+            wanted_spacing = Mux(any_of(payload.function, "residual"), self._less(WRITE_BACK_SPACING, payload.m),
+                                 wanted_spacing)
         with m.If(~active):  # a copy that is not needed does no harm
             m.d.sync += [
                 active.eq(self.following.valid), started.eq(0), instruction.eq(payload), first_of_group.eq(1),
                 in_first_group.eq(~payload.continues), row.eq(payload.m - 1), group.eq(payload.groups - 1),
                 last_row.eq(payload.m == 1), one_row.eq(payload.m == 1), last_group.eq(payload.groups == 1),
-                group_spacing.eq(Mux(payload.m < GROUP_SPACING, GROUP_SPACING - payload.m, 0)),
+                group_spacing.eq(wanted_spacing),
                 index.eq(payload.row), part.eq(0), slice_.eq(0),
                 group_accumulator.eq(payload.accumulator), accumulator.eq(payload.accumulator),
                 group_destination.eq(payload.destination), destination.eq(payload.destination),
@@ -375,3 +393,8 @@ class BeatIssuer(wiring.Component):
                 reads_residual.eq(any_of(payload.function, "residual")),
             ]
         return m
+
+    @staticmethod
+    def _less(spacing: int, rows: Value):
+        """What is left of ``spacing`` when ``rows`` have been issued."""
+        return Mux(rows < spacing, spacing - rows, 0)

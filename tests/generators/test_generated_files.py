@@ -13,8 +13,10 @@ from celosia.generators.formats import constraints, documents, fusesoc, ports, r
 from celosia.generators.formats.constraints import to_lpf, to_sdc, to_xdc
 from celosia.generators.formats.fusesoc import core_name
 from celosia.generators.formats.ports import Kind, interfaces_of
-from celosia.generators.verilog import TOP
+from celosia.generators.observer import OBSERVER, observer
+from celosia.generators.verilog import TOP, convert, simulation_models
 from celosia.hdl.config import ConfigError
+from celosia.hdl.matmul.rolled_array import RolledArray
 from celosia.hdl.parts.lint import WAIVERS
 from celosia.session import cached_verilog
 
@@ -105,6 +107,39 @@ def test_yosys_reads_it(folder):
     code, log = yosys(folder, f"read_verilog celosia.v; hierarchy -check -top {TOP}; proc; check -assert")
     assert code == 0, log[-2000:]
     assert "Found and reported 0 problems." in log
+
+
+def declared(tmp_path, *texts):
+    """Write the texts after the directive of another file that no net is implied, and before one."""
+    # In the header of a module no semicolon ends a port; in its body Amaranth declares each port as a net too.
+    assert not re.findall(r"^(?:module .*\(|  )(?:input|output) (?!wire |reg )[^;]*$", "\n".join(texts), re.MULTILINE)
+    directive = "`default_nettype none\n"
+    (tmp_path / "all.v").write_text(directive + "\n".join(texts) + "\n" + directive)
+
+
+@pytest.mark.parametrize("target", ["generic", "ecp5", "xilinx"])
+def test_every_net_is_declared(tmp_path, target):
+    """Of the accelerator and of the models of cells."""
+    declared(tmp_path, cached_verilog(configuration("tiny", [f"target={target}"])), simulation_models(target))
+    code, log = verilator(tmp_path, "-Wno-fatal", "--top-module", TOP, "all.v")
+    assert (code, "%Error" in log) == (0, False), log[-2000:]
+    code, log = yosys(tmp_path, f"read_verilog all.v; hierarchy -check -top {TOP}")
+    assert code == 0, log[-2000:]
+    if shutil.which("iverilog"):
+        assert run(tmp_path, "iverilog", "-g2001", "-t", "null", "-s", TOP, "all.v") == (0, "")
+
+
+def test_every_net_of_the_observer_is_declared(tmp_path):
+    """It reads signals inside of the accelerator, which only simulators do."""
+    declared(tmp_path, cached_verilog(CONFIG), observer(CONFIG))
+    code, log = verilator(tmp_path, "-Wno-fatal", "--top-module", OBSERVER, "all.v")
+    assert (code, "%Error" in log) == (0, False), log[-2000:]
+
+
+def test_every_net_of_the_rolled_array_is_declared(tmp_path):
+    declared(tmp_path, convert(RolledArray(CONFIG), name=TOP, rolled_array=True))
+    code, log = verilator(tmp_path, "-Wno-fatal", "--top-module", TOP, "all.v")
+    assert (code, "%Error" in log) == (0, False), log[-2000:]
 
 
 def test_fusesoc_lints_it(folder, tmp_path):

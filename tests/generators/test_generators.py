@@ -7,10 +7,14 @@ import sys
 from dataclasses import fields
 
 import pytest
+from amaranth import Module
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
 from celosia.generators.configurations import configuration, configuration_names
 from celosia.generators.formats.header import to_header
 from celosia.generators.tidy import tidy
-from celosia.generators.verilog import TOP, to_verilog
+from celosia.generators.verilog import TOP, convert, to_verilog
 from celosia.hdl.config import AcceleratorConfig, ConfigError
 from celosia.hdl.isa import FORMATS, RECORDS, Function, Opcode
 from celosia.hdl.registers import ACCELERATOR_ID, REGISTERS, VERSION, ErrorCause
@@ -63,8 +67,30 @@ def test_verilog_has_the_ports_that_tools_recognise(verilog):
 
 def test_no_floating_point_and_no_initialised_memory(verilog):
     assert not re.search(r"\breal\b|\$bitstoreal|\bshortreal\b", verilog)
-    initialised = re.findall(r"module (\w+)(?:(?!endmodule).)*?\binitial begin", verilog, re.DOTALL)
+    synthesised = re.sub(r"`ifndef SYNTHESIS\n`ifndef VERILATOR\n  // synthesis translate_off\n(?:(?!`endif).)*"
+                         r"  // synthesis translate_on\n`endif\n`endif\n", "", verilog, flags=re.DOTALL)
+    assert synthesised != verilog
+    initialised = re.findall(r"module (\w+)(?:(?!endmodule).)*?\binitial\b", synthesised, re.DOTALL)
     assert initialised == ["celosia_reciprocals"]  # the table of constants
+    assert not re.search(r"translate_o|CELOSIA_(?!COLLISIONS)", synthesised)
+
+
+@pytest.mark.parametrize("init", [[], [0, 0, 0, 0], [0, 7]])
+def test_what_a_memory_begins_with_stays(init):
+    class Words(wiring.Component):
+        address: In(2)
+        data: Out(8)
+
+        def elaborate(self, platform):
+            m = Module()
+            m.submodules.words = words = Memory(shape=8, depth=4, init=init)
+            read = words.read_port(domain="comb")
+            write = words.write_port()
+            m.d.comb += [read.addr.eq(self.address), self.data.eq(read.data), write.en.eq(self.address == 3)]
+            return m
+
+    values = re.findall(r"words\[\d\] = 8'h(\w+);", convert(Words(), name="top"))
+    assert [int(value, 16) for value in values] == [*init, 0, 0, 0, 0][:4]
 
 
 def test_tidy_keeps_what_somebody_else_reads():
