@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from celosia.firmware.model.model import EncoderModel, find_default_model
 from celosia.firmware.model.sentences import calibration_sentences, evaluation_sentences
-from celosia.firmware.quantise.quantise import calibration_sequences, quantise_encoder, quantise_input
+from celosia.firmware.quantise.calibration import calibration_sequences
+from celosia.firmware.quantise.quantise import quantise_encoder, quantise_input
 from celosia.sim.golden.encoder import run_encoder
 from celosia.sim.golden.parameters import QuantisedEncoder
 

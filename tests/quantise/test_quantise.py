@@ -11,7 +11,8 @@ from celosia.firmware.model.model import EncoderModel, ModelError, find_default_
 from celosia.firmware.model.sentences import calibration_sentences, evaluation_sentences
 from celosia.firmware.quantise import quantise, store
 from celosia.firmware.quantise.gptq import round_gptq
-from celosia.firmware.quantise.quantise import calibration_sequences, quantise_encoder, quantise_input
+from celosia.firmware.quantise.calibration import calibration_sequences
+from celosia.firmware.quantise.quantise import quantise_encoder, quantise_input
 from celosia.firmware.quantise.store import load_encoder, load_or_quantise, save_encoder
 from celosia.sim.golden.encoder import run_encoder
 from celosia.sim.golden.parameters import (
