@@ -11,15 +11,15 @@ from .quantise import MINIMUM_SEQUENCES
 
 __all__ = ["calibration_sequences", "check_texts"]
 
-_FRAGMENTS = 3  # of each text, and more when there are few texts
+_FRAGMENTS = 4  # of each text, and more when there are few texts
 _FRAGMENT_TOKENS = 6
 _JOINED = 8
 _LONGEST_JOINED = 2048  # tokens: what attention costs grows with the square
-_SINGLES = 64
-_REPEATED, _TIMES = 48, (2, 3, 5, 9, 17, 33, 65, 129)
+_SINGLES = 160
+_REPEATED, _TIMES = 48, (2, 3, 4, 6, 9, 16, 32, 80)
 _MIXTURES, _MIXED = 24, (4, 8, 16, 32)
-_SPECIAL_TIMES = (1, 5, 30)
-_MARKS, _MARK_TIMES = 64, (3, 10, 40, 100)
+_SPECIAL_TIMES = (2, 6, 30)
+_MARKS, _MARK_TIMES = 64, (3, 10, 30, 60)
 
 Ids = list[int]
 
@@ -112,8 +112,7 @@ def _probes(model: EncoderModel) -> Iterator[Ids]:
     known = sorted(token for token in words if tables is None or token < len(tables.word))
     # Steps of the golden section come near every place soon.
     spread = (known[(index * 40503 % 65536) * len(known) // 65536] for index in range(1, 65536))
-    for index in range(_SINGLES):
-        yield [next(spread)]
+    yield from ([token] for token in islice(spread, _SINGLES))
     for index in range(_REPEATED):
         yield [next(spread)] * _TIMES[index % len(_TIMES)]
     for index in range(_MIXTURES):

@@ -42,7 +42,7 @@ MINIMUM_SEQUENCES = 64
 
 _CODE = 127  # largest int8 magnitude in use
 _BIAS_LIMIT = 2**30
-_SUM_HEADROOM = 1.5  # of the 16-bit sums before LayerNorm over the largest value seen
+_SUM_HEADROOM = 1.4  # of the 16-bit sums before LayerNorm over the largest value seen
 _INPUT_BALANCE = 1.0  # a of a layer's input, see _channel_grid; with few binary digits, see exact.power
 _NORM_BALANCE = 13 / 16
 _GELU_BALANCE = 27 / 32
@@ -175,11 +175,6 @@ def _largest(tensor: Float) -> float:
     return float(np.abs(tensor).max())
 
 
-def _power_of_two(least: float) -> float:
-    """The smallest power of two above ``least``."""
-    return math.ldexp(1.0, math.frexp(least)[1])
-
-
 def _steps(weight: Float, grid: _Grid) -> Float64:
     """Accumulator scales [out] at which the weights, with the input's scales folded in, use their codes fully."""
     return np.abs(weight * grid.scale).max(axis=1) / _CODE
@@ -252,10 +247,9 @@ def _quantise_layer(layer: FloatLayer, heads: int, tensors: dict[str, Float], x:
         return max(_largest(tensors[name]) / _CODE, float(_steps(weight, x).max()) * _FIRST_FINEST, 1e-30)
 
     def sum_scale(name: str, weight: Float, operand: _Grid, residual: _Grid) -> float:
-        """A power of two that leaves headroom over the largest sum seen on a 16-bit grid."""
-        return _power_of_two(max(
-            _largest(tensors[name]) * _SUM_HEADROOM / (2**15 - 1), float(_steps(weight, operand).max()) * _FIRST_FINEST,
-            float(residual.scale.max()) * _SECOND_FINEST))
+        """Leaves headroom over the largest sum seen on a 16-bit grid."""
+        return max(_largest(tensors[name]) * _SUM_HEADROOM / (2**15 - 1),
+                   float(_steps(weight, operand).max()) * _FIRST_FINEST, float(residual.scale.max()) * _SECOND_FINEST)
 
     def widest(weight: Float) -> Float64:
         return np.abs(weight).max(axis=0).astype(np.float64)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from celosia.firmware.model.model import EncoderModel, ModelError, find_default_model
-from celosia.firmware.model.sentences import calibration_sentences
+from celosia.firmware.model.sentences import calibration_sentences, evaluation_kinds
 from celosia.firmware.quantise import calibration
 from celosia.firmware.quantise.calibration import calibration_sequences
-from celosia.firmware.quantise.quantise import quantise_encoder, quantise_input
+from celosia.firmware.quantise.quantise import quantise_input
 from celosia.session import quantise
 from celosia.sim.golden.encoder import run_encoder
 from tokenizers import Tokenizer
@@ -52,10 +52,11 @@ def test_sequences_are_texts_fragments_and_joined_texts(model: EncoderModel):
     red, green, blue, cat, dog, sits, runs = range(4, 11)
     found = chosen(model, ["red cat sits green dog runs", "blue"] * 16)
     assert found[:2] == [[2, red, cat, sits, green, dog, runs, 3], [2, blue, 3]]
-    assert found[32:38] == [[2, red, 3], [2, green, dog, 3], [2, sits, green, dog, 3]] + [[2, blue, 3]] * 3
-    assert [len(ids) for ids in found[32 + 96 : 32 + 96 + 8]] == [4, 5, 6, 7, 8, 9, 10, 12]
-    assert found[32 + 96] == [2, red, cat, 3]
-    assert found[32 + 97] == [2, sits, green, dog, 3], "the next goes on where the last ended"
+    assert found[32:37] == [[2, red, 3], [2, green, dog, 3], [2, sits, green, dog, 3],
+                            [2, red, cat, sits, green, 3], [2, blue, 3]]
+    assert [len(ids) for ids in found[32 + 128 : 32 + 128 + 8]] == [4, 5, 6, 7, 8, 9, 10, 12]
+    assert found[32 + 128] == [2, red, cat, 3]
+    assert found[32 + 129] == [2, sits, green, dog, 3], "the next goes on where the last ended"
 
 
 @pytest.mark.parametrize("positions", [1, 2, 3, 5, 12, 40])
@@ -73,7 +74,7 @@ def test_every_token_and_length_of_a_small_vocabulary_is_seen(model: EncoderMode
     found = chosen(with_positions(model, 200), ["red cat"])
     assert {token for ids in found for token in ids} == set(range(11))
     runs = {len(ids) - 2 for ids in found if len({*ids[1:-1]}) == 1}
-    assert {1, 2, 3, 5, 9, 17, 33, 65, 129} <= runs, "one token many times"
+    assert {1, 2, 3, 4, 6, 9, 16, 32, 80} <= runs, "one token many times"
     assert max(map(len, found)) == 200, "joined texts go up to the model's length"
 
 
@@ -129,3 +130,17 @@ def test_the_shipped_texts_fit_a_model_of_few_positions():
         pytest.skip(str(error))
     lengths = [len(x) for x in calibration_sequences(with_positions(whole, 48), calibration_sentences())]
     assert max(lengths) == 48
+
+
+def test_the_other_evaluation_texts_are_not_used_for_calibration():
+    """But for single tokens, which any text has."""
+    try:
+        model = EncoderModel.from_folder(find_default_model())
+    except ModelError as error:
+        pytest.skip(str(error))
+    kinds = evaluation_kinds()
+    assert list(kinds) == ["scripts", "code", "numbers", "degenerate"]
+    assert min(map(len, kinds.values())) >= 8
+    used = {tuple(ids) for ids in chosen(model, calibration_sentences())}
+    ids = [tuple(model.tokenize(text).tolist()) for texts in kinds.values() for text in texts]
+    assert not {text for text in ids if len(text) > 3} & used

@@ -6,7 +6,7 @@ from celosia.firmware.model.model import EncoderModel
 from celosia.firmware.quantise.quantise import quantise_encoder, quantise_input
 from celosia.sim.golden.encoder import run_encoder, run_layer
 from celosia.sim.golden.parameters import QuantisedEncoder
-from celosia.sim.golden.reference import exact_gelu, reference_layer
+from celosia.sim.golden.reference import reference_layer
 
 from tests import tiny_models
 
@@ -129,14 +129,12 @@ def test_gelu_takes_whatever_was_seen(largest: float):
     names = [f"{FFN}.weight"]
     stretched = scaled(largest / inputs[:, :20].max(), names, slice(0, 20))
     encoder = quantise_encoder(stretched, tiny_models.sequences(), gptq=True)
-    for x in tiny_models.sequences(seed=8):
-        expected = reference_layer(stretched.layers[0], 2, 1e-12, x)["ffn_hidden"]
-        found = run_layer(encoder.layers[0], 2, quantise_input(encoder, x))
-        second = encoder.layers[0].gelu
-        # The step of the codes: what the second record makes of a whole unit of GELU's output, and the unit.
-        unit = 2.0 ** np.maximum(np.ceil(np.log2(np.maximum(expected.max(axis=0), 1) / 127.99)), 0)
-        assert unit.min() >= 1
-        assert found["ffn_hidden"].dtype == np.int8
-        assert second.multiplier.min() > 0
+    found, expected = [], []
+    for x in tiny_models.sequences():
+        found.append(run_layer(encoder.layers[0], 2, quantise_input(encoder, x))["ffn_hidden"][:, :20])
+        expected.append(reference_layer(stretched.layers[0], 2, 1e-12, x)["ffn_hidden"][:, :20])
+    channels = zip(np.concatenate(found).T, np.concatenate(expected).T, strict=True)
+    straight = [np.corrcoef(codes, values)[0, 1] for codes, values in channels]
+    straight = [np.corrcoef(codes, values)[0, 1] for codes, values in zip(found.T, expected.T, strict=True)]
+    assert min(straight) > 0.99, "codes follow what GELU gives, channel by channel"
     assert error(stretched, encoder) < 0.1
-    assert exact_gelu(np.array([largest]))[0] == largest
