@@ -10,7 +10,7 @@ from celosia.firmware.model.sentences import evaluation_sentences
 from celosia.session import quantise
 
 from .compilation import measure_compilation
-from .fidelity import TARGETS, measure_fidelity
+from .fidelity import KINDS, TARGETS, measure_fidelity, measure_kind
 from .fresh import measure_fresh_clone
 from .generation import measure_generation
 from .layer_norm import measure_layer_norm
@@ -19,11 +19,16 @@ from .results import Result, save
 
 
 def fidelity(model, encoder) -> list[Result]:
-    """The integer model against the float one, over sentences that calibration has not seen."""
+    """The integer model against the float one, over sentences and other texts that calibration has not seen."""
     found = measure_fidelity(model, encoder, evaluation_sentences())
     work = f"{model.name}, {found.count} sentences, GPTQ"
-    return [Result(f"fidelity_{name}", "golden", work, getattr(found, name), "cosine", TARGETS.get(name))
-            for name in ("mean", "p5", "min")]
+    results = [Result(f"fidelity_{name}", "golden", work, getattr(found, name), "cosine", TARGETS.get(name))
+               for name in ("mean", "p5", "min")]
+    for kind, targets in KINDS.items():
+        found = measure_kind(model, encoder, kind)
+        results += [Result(f"fidelity_{name}", "golden", f"{model.name}, {found.count} of {kind}, GPTQ",
+                           getattr(found, name), "cosine", targets.get(name)) for name in ("mean", "min")]
+    return results
 
 
 PARTS = {"roofline": measure_roofline, "equality": measure_equality, "speed": measure_speed, "fidelity": fidelity,

@@ -123,15 +123,24 @@ def connect(transport: str, config: AcceleratorConfig | str) -> Accelerator:
     return Accelerator(transport_from_text(transport), config)
 
 
-def quantise(model: EncoderModel, *, calibration: Sequence[str] | None = None, gptq: bool = True,
+def quantise(model: EncoderModel, *, gptq: bool = True, calibration: Sequence[str] | None = None,
              progress: Callable[[float], None] | None = None) -> QuantisedEncoder:
-    """The integers of ``model``, calibrated on the texts ``calibration``, else on the sentences that come with
-    Celosia; kept in the user's cache.
+    """The integers of ``model``; kept in the user's cache.
+
+    Parameters
+    ----------
+    gptq
+        Round the weights by GPTQ; each to nearest otherwise.
+    calibration
+        Texts as the model will see them, some hundred or more, of any length; the English sentences that come with
+        Celosia unless given.
+    progress
+        Called with the share that is done, from 0 to 1; not at all when the integers are in the cache.
 
     Raises
     ------
     ModelError
-        When the model can't be quantised, or the cache can't be written.
+        When the model can't be quantised, a text can't be taken, or the cache can't be written.
     """
     texts = calibration_sentences() if calibration is None else calibration
     return load_or_quantise(model, texts, cache_root() / "quantised", gptq=gptq, progress=progress)

@@ -2,7 +2,7 @@
 
 from importlib import resources
 
-__all__ = ["calibration_sentences", "evaluation_sentences", "text_lines"]
+__all__ = ["calibration_sentences", "evaluation_kinds", "evaluation_sentences", "text_lines"]
 
 
 def text_lines(data: bytes) -> list[str]:
@@ -32,3 +32,13 @@ def calibration_sentences() -> list[str]:
 def evaluation_sentences() -> list[str]:
     """299 sentences of 5 to 60 tokens, none of them among those for calibration, to measure with."""
     return _read("evaluation.txt")
+
+
+def evaluation_kinds() -> dict[str, list[str]]:
+    """Texts that are no English sentences, to measure with, by kind: ``scripts`` (sentences in twelve writing systems),
+    ``code``, ``numbers`` and ``degenerate`` (one thing many times, single marks and tokens)."""
+    kinds: dict[str, list[str]] = {}
+    for line in _read("evaluation_kinds.txt"):
+        kind, text = line.split("\t")
+        kinds.setdefault(kind, []).append(text)
+    return kinds

@@ -25,7 +25,8 @@ from ...sim.golden.parameters import (
     SecondParameters,
 )
 from ..model.model import EncoderModel, ModelError
-from .quantise import SCHEME, calibration_sequences, quantise_encoder
+from .calibration import calibration_sequences, check_texts
+from .quantise import SCHEME, quantise_encoder
 
 __all__ = ["VERSION", "load_encoder", "load_or_quantise", "save_encoder"]
 
@@ -134,6 +135,7 @@ def load_or_quantise(model: EncoderModel, sentences: Sequence[str], folder: str 
     ModelError
         When the model can't be quantised, or the folder can't be written.
     """
+    check_texts(sentences)
     content = json.dumps([SCHEME, VERSION, model.fingerprint, list(sentences), gptq])
     key = hashlib.sha256(content.encode()).hexdigest()[:32]
     path = Path(folder) / f"{key}.safetensors"

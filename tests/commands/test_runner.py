@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from celosia.firmware.model.model import EncoderModel
 from celosia.firmware.model.sentences import calibration_sentences
-from celosia.firmware.quantise.quantise import calibration_sequences, quantise_encoder, quantise_input
+from celosia.firmware.quantise.calibration import calibration_sequences
+from celosia.firmware.quantise.quantise import quantise_encoder, quantise_input
 from celosia.runner import run_texts
 from celosia.session import simulate
 from celosia.sim.golden.encoder import run_encoder

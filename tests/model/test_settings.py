@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from celosia.firmware.model.model import EncoderModel, ModelError
 from celosia.firmware.model.sentences import calibration_sentences
-from celosia.firmware.quantise.quantise import calibration_sequences
+from celosia.firmware.quantise.calibration import calibration_sequences
 
 from tests.tiny_models import write_folder, write_module, write_modules_json
 

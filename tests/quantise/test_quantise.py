@@ -10,8 +10,9 @@ import pytest
 from celosia.firmware.model.model import EncoderModel, ModelError, find_default_model
 from celosia.firmware.model.sentences import calibration_sentences, evaluation_sentences
 from celosia.firmware.quantise import quantise, store
+from celosia.firmware.quantise.calibration import calibration_sequences
 from celosia.firmware.quantise.gptq import round_gptq
-from celosia.firmware.quantise.quantise import calibration_sequences, quantise_encoder, quantise_input
+from celosia.firmware.quantise.quantise import quantise_encoder, quantise_input
 from celosia.firmware.quantise.store import load_encoder, load_or_quantise, save_encoder
 from celosia.sim.golden.encoder import run_encoder
 from celosia.sim.golden.parameters import (
@@ -138,12 +139,6 @@ def test_progress_is_told(encoder: QuantisedEncoder):
     made = quantise_encoder(tiny_models.model(), tiny_models.sequences(), progress=shares.append)
     assert shares == [0.5, 1.0]
     assert_equal_encoders(made, encoder)
-
-
-def test_calibration_takes_fragments_too(tmp_path: Path):
-    model = EncoderModel.from_folder(tiny_models.write_folder(tmp_path))
-    lengths = [len(x) for x in calibration_sequences(model, ["red cat sits green dog runs", "blue"])]
-    assert lengths == [8, 3, 3, 4, 5, 3, 3, 3]
 
 
 def test_bad_calibration_is_refused():
