@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+from celosia.firmware.compiler.advice import advice
 from celosia.firmware.compiler.program import KEEPABLE
 from celosia.firmware.compiler.roofline import bound, macs
 from celosia.firmware.driver.driver import Accelerator, BatchResult
@@ -64,6 +65,7 @@ class RunReport:
     ``timelines``: of each program that ran, if they were wanted.
     ``notes``: what was chosen without being asked, or left out, when the model was read, and which texts were cut; a
     sentence each.
+    ``advice``: which parameter to raise, where a program took far longer than its bound.
     """
 
     config: str
@@ -80,6 +82,7 @@ class RunReport:
     similarity: tuple[float, float] | None
     timelines: list[Timeline]
     notes: tuple[str, ...] = ()
+    advice: str | None = None
 
     @property
     def bit_exact(self) -> bool:
@@ -105,6 +108,7 @@ class RunReport:
             "texts": [text.text for text in self.texts], "similarity": self.similarity,
             "tensors_compared": self.tensors, "mismatches": self.mismatches, "roofline_bound": self.roofline_bound,
             "counters": self.counters, "layers": [asdict(layer) for layer in self.layers], "notes": list(self.notes),
+            "advice": self.advice,
         }
 
 
@@ -240,4 +244,5 @@ def run_texts(
         layers=_layer_rows(results, roofline, agreement.cosines()), mismatches=mismatches, tensors=compared,
         cycles=counters["cycles"], roofline_bound=roofline, macs=sum(macs(result.program) for result in results),
         counters=counters, seconds=seconds, similarity=similarity, timelines=timelines,
-        notes=(*model.notes, *model.text_notes(texts)))
+        notes=(*model.notes, *model.text_notes(texts)),
+        advice=next(filter(None, (advice(result.program, result.counters["cycles"]) for result in results)), None))

@@ -6,6 +6,7 @@ import numpy as np
 import typer
 from celosia.commands.options import ModelOptions, TokensOption, takes
 from celosia.commands.shared import err, out, progress
+from celosia.firmware.compiler.advice import advice
 from celosia.firmware.compiler.compiler import compile_program
 from celosia.firmware.compiler.roofline import bound
 from celosia.firmware.machine.estimate import estimate
@@ -36,6 +37,8 @@ def explain(
     out.print(f"predicted {predicted.cycles:,} cycles, {floor / predicted.cycles:.2%} of the roofline; "
               + ", ".join(f"{engine.name.lower()} {cycles / predicted.cycles:.1%}"
                           for engine, cycles in predicted.busy.items()), highlight=False)
+    if found := advice(program, predicted.cycles):
+        err.print(f"warning: {found}", highlight=False, soft_wrap=True)
     if not measure:
         return
     with err.status("preparing the simulation") as status:

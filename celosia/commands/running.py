@@ -99,6 +99,8 @@ def print_report(report: RunReport, config: AcceleratorConfig, *, simulated: boo
     out.print(f"{report.tensors} tensors compared: {verdict}")
     for name in report.mismatches[:10]:
         out.print(f"  differs: {name}")
+    if report.advice:
+        err.print(f"warning: {report.advice}", highlight=False, soft_wrap=True)
     speed = (f"simulated {report.cycles_per_second / 1e3:,.0f} thousand cycles a second" if simulated else
              f"{report.seconds:.2f} s with all transfers")
     out.print(f"{cycles:,} cycles, {report.roofline_efficiency:.1%} of the roofline "
