@@ -69,6 +69,7 @@ async def both_managers_find_what_they_wrote(dut):
                 data = random.randbytes(min(size, 256 - start % 256))
                 assert await host.write(BASE + start, data) == AxiResp.OKAY
                 expected[start:start + len(data)] = data
+            size = min(size, SIZE - start)
             found, response = await host.read(BASE + start, size)
             assert response == AxiResp.OKAY
             for offset, byte in enumerate(found, start):

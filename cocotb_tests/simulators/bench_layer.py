@@ -1,16 +1,11 @@
 """Encoder layers and random programs on the whole accelerator, few enough for a slow simulator, without an x."""
 
-import random
-
 import cocotb
-import numpy as np
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.registers import REGISTERS
-from celosia.sim.functional import FunctionalMachine
 
-from cocotb_tests.accelerator_driver import BASE, LIMIT, AcceleratorDriver, Job
+from cocotb_tests.accelerator_driver import AcceleratorDriver, Job
 from cocotb_tests.harness import bench_parameters
-from cocotb_tests.random_programs import RandomProgram
 from cocotb_tests.simulators.unknowns import watch_for_unknowns
 
 CONFIG = AcceleratorConfig.from_toml(bench_parameters()["config"])
@@ -38,9 +33,4 @@ async def layers_equal_golden(dut):
 async def a_program_writes_what_golden_writes(dut):
     """All engines at once, in an order of their own."""
     accelerator = await watched(dut)
-    program = RandomProgram(CONFIG, 16, BASE, LIMIT)
-    accelerator.memory.data[BASE:LIMIT] = program.memory.tobytes()
-    FunctionalMachine(CONFIG, seed=random.getrandbits(32)).run(program.memory, program.address, BASE)
-    await accelerator.launch(program.address)
-    assert await accelerator.ended() == {"busy": 0, "done": 1, "error": 0, "cause": 0}
-    np.testing.assert_array_equal(np.frombuffer(bytes(accelerator.memory.data[BASE:LIMIT]), np.uint8), program.memory)
+    await accelerator.run_random(16)

@@ -94,7 +94,7 @@ def test_the_installed_package_generates_and_runs_from_any_folder(installed, tmp
 
     done = _run(installed / "celosia", "generate", "--config", "tiny", "-o", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out" / "celosia.v").stat().st_size > 100_000
+    assert (tmp_path / "out" / "celosia_tiny.v").stat().st_size > 100_000
 
     (tmp_path / "model").mkdir()
     write_folder(tmp_path / "model")
