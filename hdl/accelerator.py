@@ -58,7 +58,7 @@ class Accelerator(wiring.Component):
         High from the end of a program, or its error, until it is acknowledged, if enabled.
 
     Everything runs on the clock of the domain ``sync``; its synchronous reset is registered first, so that the
-    reset of thousands of registers does not hang on a pin.
+    reset of thousands of registers does not hang on a pin. The pin itself gates VALID, READY and ``interrupt``.
 
     Rules
     -----

@@ -75,7 +75,6 @@ class Bench:
         raise AssertionError("waited too long")
 
     async def reset(self):
-        """As the sequencer does: nothing starts before the bus owes nothing any more."""
         self.dut.soft_reset.value = 1
         await RisingEdge(self.dut.clk)
         self.dut.soft_reset.value = 0
@@ -328,7 +327,10 @@ async def error_responses_are_reported_for_their_instruction(dut):
 
 
 async def after_reset(bench):
-    """Both engines work as new."""
+    """Nothing is owed any more, and both engines work as new."""
+    await bench.quiet()
+    for name in ("arvalid", "awvalid", "wvalid"):
+        assert getattr(bench.dut, f"bus_{name}").value == 0, name
     bench.load.finished = bench.store.finished = 0
     load, store = random_transfer(BASE), random_transfer()
     before = dict(bench.words)

@@ -262,6 +262,12 @@ async def a_program_may_end_at_the_end_of_the_window(dut):
     bench = await Bench(dut).start()
     for length in (0, 1, 7, 16, 20):
         await bench.run([matmul()] * length + [END_], LIMIT - (length + 1) * INSTRUCTION_BYTES)
+    # Amid a block that is read ahead, and amid a beat.
+    for length in (0, 1, 7, 16, 20):
+        for instructions in (1, random.randrange(2, 15), 15):
+            end = LIMIT - instructions * INSTRUCTION_BYTES
+            await bench.write48("window_limit", end + random.choice([0, 1, BUS - 1]))
+            await bench.run([matmul()] * length + [END_], end - (length + 1) * INSTRUCTION_BYTES)
     assert all(BASE <= address < LIMIT for address in bench.memory.reads)
 
 
@@ -508,6 +514,25 @@ async def faults_of_the_fetch(dut):
         await bench.launch([matmul()] * count, at)
         await bench.fails(ErrorCause.FETCH_OUTSIDE_WINDOW, at + count * INSTRUCTION_BYTES)
         await bench.soft_reset()
+    # The same where the window ends amid a block, an instruction or a beat.
+    for instructions in (1, random.randrange(2, 15), 15):
+        end = LIMIT - instructions * INSTRUCTION_BYTES
+        for more in (0, 1, BUS - 1, INSTRUCTION_BYTES - BUS, INSTRUCTION_BYTES - 1):
+            count = random.randrange(20)
+            at = end - count * INSTRUCTION_BYTES
+            await bench.write48("window_limit", end + more)
+            await bench.launch([matmul()] * (count + 1), at)
+            await bench.fails(ErrorCause.FETCH_OUTSIDE_WINDOW, end)
+            await bench.soft_reset()
+    # A window that begins amid the first beat, one that is empty, and one that ends before it begins.
+    for base, limit in [(PROGRAM + 1, LIMIT), (PROGRAM + BUS - 1, LIMIT), (BASE, 0), (LIMIT, BASE), (BASE, BASE)]:
+        await bench.write48("window_base", base)
+        await bench.write48("window_limit", limit)
+        await bench.launch([END_])
+        await bench.fails(ErrorCause.FETCH_OUTSIDE_WINDOW, PROGRAM)
+        await bench.soft_reset()
+    await bench.write48("window_base", BASE)
+    await bench.write48("window_limit", LIMIT)
     if CONFIG.address_bits < 48:
         await bench.launch([])
         await bench.write48("program", (1 << CONFIG.address_bits) + BASE)
@@ -650,5 +675,7 @@ async def counters_count(dut):
     assert values["cycles"] == await bench.read48("cycles")
     await bench.run([END_])
     assert await bench.read48("matmul_busy") == 0
+    await bench.launch([load(signal=1, words=3 * ROW_WORDS), matmul(wait=1, signal=2), store(wait=2), END_])
+    await cycles(dut.clk, random.randrange(20, 120))
     await bench.soft_reset()
-    assert await bench.read48("cycles") == 0
+    assert [name for name, _ in COUNTERS if await bench.read48(name)] == []

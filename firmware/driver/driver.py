@@ -164,6 +164,7 @@ class Accelerator:
             raise DriverError(
                 f"the model's {image.data.size} bytes must fit the memory of {self.transport.memory_bytes}"
             )
+        self._be_idle()
         self.transport.write_memory(self.transport.base_address, image.data)
         self._image, self._programs, self._placed = image, {}, None
         return image
@@ -218,6 +219,7 @@ class Accelerator:
         """
         if self._image is None:
             raise DriverError("a model must be loaded before a batch can run")
+        self._be_idle()
         masks = [None] * len(inputs) if masks is None else masks
         self._check_inputs(inputs, masks, self._image.geometry.hidden)
         program = self.program([len(x) for x in inputs], keep, apart)
@@ -276,6 +278,8 @@ class Accelerator:
         self._write("watchdog", _WATCHDOG)
         self._command("interrupt", "enable")
         self._command("control", "start")
+        if self._status()["refused"]:
+            raise DriverError("the accelerator refuses the start: another host has started a program on it")
         snapshots: list[dict[str, int]] = []
         ended = self.transport.wait_interrupt(
             max_cycles, on_progress, [address for _, address in _layer_marks(program)],
@@ -298,6 +302,13 @@ class Accelerator:
 
     def _status(self) -> dict[str, int]:
         return status_fields(self._read("status"))
+
+    def _be_idle(self) -> None:
+        """End what an earlier call has left, before memory is written: a program that runs on, since its call was
+        interrupted, or an error that nobody has cleared."""
+        fields = self._status()
+        if fields["busy"] or fields["error"]:
+            self._soft_reset()
 
     def _soft_reset(self) -> None:
         self._command("control", "reset")

@@ -94,7 +94,7 @@ def wait_for_end(
         status = status_fields(transport.read_register(register("status").offset))
         if status["done"] or status["error"]:
             return True
-        # A start takes effect a few cycles after its write was answered.
+        # `busy` is there when the start's write is answered; boards may be slower to show it.
         idle = 0 if status["busy"] else idle + 1
         stopping = stopping + 1 if status["stopping"] else 0
         cycles = transport.read_register(high) << 32 | transport.read_register(low)

@@ -35,9 +35,9 @@ class ReadArbiter(wiring.Component):
     3. Only what the :class:`~celosia.hdl.bus.guard.WindowGuard` finds inside goes to the bus. In place of a burst of
        the load engine that it refused comes one beat, ``outside``, in the order of the requests; the fetch is told at
        once, of each of its bursts, whether it ``passed`` or was ``refused``.
-    4. ``flush`` forgets the requesters' interest: ARVALID stays up until accepted, every beat still to come
-       is taken and dropped, and no further burst is issued before the last of them.
-    5. ``quiet``: the bus owes no beat.
+    4. ``flush`` forgets the requesters' interest: ARVALID stays up until accepted, an address that waits
+       behind it follows, every beat still to come is taken and dropped, and no further burst is issued before the last
+    of them. 5. ``quiet``: the bus owes no beat.
     6. This component must not be reset when the requesters are: only the reset of the whole bus may.
 
     AXI4 has no means to withdraw a read, and later reads of the same ID must wait for it: while the memory does not

@@ -71,7 +71,7 @@ class Sequencer(wiring.Component):
     reset : 1 bit
         For all engines and what belongs to them.
     clear : 1 bit
-        For the counters, in the cycle in which a program begins, or of a soft reset.
+        For the counters, in the cycle in which a program begins, and from a soft reset until it has reached all.
     moving : 1 bit
         A program runs, or is being stopped after a fault: what the memory takes is its own.
     fetch_requests, fetch_data : streams
@@ -237,7 +237,8 @@ class Sequencer(wiring.Component):
             take.eq(self.start & ~running & ~starting.any() & ~pending & ~faulted),
             begin.eq(pending & ~stopping),
             self.running.eq(running | starting.any()),
-            self.clear.eq(begin | self.soft_reset),
+            # Events come some cycles after what they are about: they are cleared as long as a soft reset spreads.
+            self.clear.eq(begin | self.soft_reset | (stopping & ~faulted & self.reset)),
             self.moving.eq(running | (stopping & faulted)),
             stopped.eq(stopping & ~reset & ~reaching.any() & self.quiet),
             reset.eq(begin | self.soft_reset | (running & failing)),

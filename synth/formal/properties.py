@@ -147,9 +147,9 @@ class ReadProof(Proof):
     def properties(self, m):
         m.submodules.reads = reads = ReadArbiter(CONFIG)
         bus, guard, addresses = reads.bus, reads.guard, reads.addresses
-        nothing = ~guard.waiting & ~guard.verdicts.valid & ~bus.arvalid & ~addresses.spare_valid
-        # The sequencer takes a window while the bus is quiet and nobody asks.
-        kept = self.window(m, self.take, nothing & ~self.fetch_valid & ~self.load_valid)
+        # The sequencer takes a window while nobody asks; what was judged before may still wait for the bus.
+        judging = guard.waiting | guard.verdicts.valid
+        kept = self.window(m, self.take, ~judging & ~self.fetch_valid & ~self.load_valid)
         wiring.connect(m, wiring.flipped(self.bus), bus)
         m.d.comb += [
             Value.cast(reads.bounds).eq(bounds_of(CONFIG, kept)), reads.flush.eq(self.flush),
@@ -158,18 +158,28 @@ class ReadProof(Proof):
             reads.fetch_data.ready.eq(self.fetch_ready), reads.load_data.ready.eq(self.load_ready),
         ]
         _judges(m, guard, kept)
-        _reaches_inside(m, kept, bus.arvalid, bus.araddr, bus.arlen, addresses, "AR")
+        _reaches_inside(m, kept, bus.arvalid, bus.arready, bus.araddr, bus.arlen, addresses, "AR")
         self.held(m, bus.arvalid, bus.arready, Cat(bus.araddr, bus.arlen, bus.arsize, bus.arburst), "AR")
 
 
-def _reaches_inside(m, window, valid, address, length, skid, name: str) -> None:
-    """What is on the bus, and what waits behind it, lies inside."""
-    waiting = skid.spare
+def _reaches_inside(m, window, valid, ready, address, length, skid, name: str) -> None:
+    """What is on the bus, and what waits behind it, lies inside the window that it was judged by: that of its
+    program.""" of_bus, of_spare = (WindowSignature().create(path=(name, where)) for where in ("bus", "spare"))
+
+    def take(kept, source):
+        return [kept.base.eq(source.base), kept.limit.eq(source.limit)]
+
+    with m.If(skid.input.ready):
+        m.d.sync += take(of_spare, window)
+    with m.If(~valid | ready):
+        m.d.sync += take(of_bus, window)
+        with m.If(skid.spare_valid):
+            m.d.sync += take(of_bus, of_spare)
     with m.If(valid):
-        m.d.comb += Assert(_lies_inside(window, address, length),
-                           f"{name}: inside the window, within 4 KiB (A3.4.1)")
+        m.d.comb += Assert(_lies_inside(of_bus, address, length), f"{name}: inside the window, within 4 KiB (A3.4.1)")
     with m.If(skid.spare_valid):
-        m.d.comb += Assert(_lies_inside(window, waiting.address, waiting.length), f"{name}: what waits lies inside")
+        m.d.comb += Assert(
+            _lies_inside(of_spare, skid.spare.address, skid.spare.length), f"{name}: what waits lies inside")
 
 
 class WriteProof(Proof):
@@ -189,8 +199,7 @@ class WriteProof(Proof):
     def properties(self, m):
         m.submodules.writes = writes = WriteChannel(CONFIG)
         bus, guard, addresses = writes.bus, writes.guard, writes.addresses
-        nothing = ~guard.waiting & ~guard.verdicts.valid & ~bus.awvalid & ~addresses.spare_valid
-        kept = self.window(m, self.take, nothing & ~self.store_valid)
+        kept = self.window(m, self.take, ~guard.waiting & ~guard.verdicts.valid & ~self.store_valid)
         wiring.connect(m, wiring.flipped(self.bus), bus)
         m.d.comb += [
             Value.cast(writes.bounds).eq(bounds_of(CONFIG, kept)), writes.flush.eq(self.flush),
@@ -199,7 +208,7 @@ class WriteProof(Proof):
             writes.beats.valid.eq(self.beat_valid),
         ]
         _judges(m, guard, kept)
-        _reaches_inside(m, kept, bus.awvalid, bus.awaddr, bus.awlen, addresses, "AW")
+        _reaches_inside(m, kept, bus.awvalid, bus.awready, bus.awaddr, bus.awlen, addresses, "AW")
         self.held(m, bus.awvalid, bus.awready, Cat(bus.awaddr, bus.awlen, bus.awsize, bus.awburst), "AW")
         self.held(m, bus.wvalid, bus.wready, Cat(bus.wdata, bus.wstrb, bus.wlast), "W")
         revoked = self.before(m, self.flush | writes.dropping, "revoked")

@@ -77,3 +77,27 @@ def test_a_silent_memory_is_told_of(accelerator, silent, monkeypatch):
     simulation.reset()
     assert simulation.read(register("watchdog").offset) == DEFAULT_WATCHDOG
     right(accelerator)
+
+
+def test_a_program_that_was_left_running_is_ended_first(accelerator):
+    """A call that is interrupted leaves its program; the next one must not take that one's end for its own."""
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(cycles):
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        accelerator.run(batch() * 40, on_progress=interrupt)
+    assert transport.status_fields(accelerator.transport.read_register(register("status").offset))["busy"] == 1
+    right(accelerator)
+
+
+def test_a_start_that_is_refused_is_told_of(accelerator, monkeypatch):
+    monkeypatch.setattr(type(accelerator), "_be_idle", lambda self: None)
+    with pytest.raises(DriverError, match=r"^the program must end"):
+        monkeypatch.setattr(type(accelerator), "_soft_reset", lambda self: None)
+        accelerator.run(batch() * 40, max_cycles=500)
+    sentence = "the accelerator refuses the start: another host has started a program on it"
+    with pytest.raises(DriverError, match=f"^{sentence}$"):
+        accelerator.run(batch())
