@@ -185,7 +185,7 @@ class AttentionScheduler:
             parts: list[tuple[int, int]] = []
             if index > 0:
                 words = chunks[index - 1][1]
-                cut = ceil_div(ceil_div(words, 2), self._beat_words) * self._beat_words
+                cut = min(words, ceil_div(ceil_div(words, 2), self._beat_words) * self._beat_words)
                 parts = [(first, end - first) for first, end in ((0, cut), (cut, words)) if end > first]
             for number in range(max(1, len(parts))):
                 if number < len(parts):

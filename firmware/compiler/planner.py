@@ -128,9 +128,12 @@ def _chunks(geometry: Geometry, group: Group) -> Iterator[tuple[int, int]]:
 
 
 def block_limit(geometry: Geometry, group: Group, apart: bool) -> int:
-    """Most rows of a LayerNorm block: all of its columns lie in an accumulator half, or, ``apart``, a few."""
-    config = geometry.config
-    tiles = geometry.tile_step if apart else geometry.tiles(geometry.hidden_words)
+    """Most rows of a block: in LayerNorm all of its columns lie in an accumulator half, or, ``apart``, those of a step
+    at a time, as in the FFN."""
+    g, config = geometry, geometry.config
+    widths = g.tiles(g.hidden_words), g.tiles(g.ffn_words)
+    hidden, ffn = (min(tiles, g.tile_step) for tiles in widths)
+    tiles = max(hidden if apart else widths[0], ffn)
     return min(config.half_words // tiles, config.row_entries, group.tokens)
 
 

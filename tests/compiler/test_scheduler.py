@@ -3,6 +3,7 @@ engines gives another result. Memories start with random contents."""
 
 import re
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import celosia.firmware.compiler.scheduler as scheduler
@@ -21,7 +22,7 @@ from celosia.firmware.quantise.synthetic import random_encoder, random_tokens
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.isa import Opcode
 from celosia.sim.golden.encoder import run_encoder
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 SMALL = {"scratchpad_kib": 16, "accumulator_kib": 16}
@@ -228,8 +229,37 @@ def works(draw: st.DrawFn) -> tuple[tuple[int, int, int], list[int], int]:
     return (heads * head, ffn, heads), lengths, layers
 
 
+#: A beat of the bus has 8 words of the scratchpad.
+WIDE_BEATS = AcceleratorConfig(
+    rows=4, cols=4, lanes=4, bus_bits=256, scratchpad_banks=2, row_entries=512, queue_depth=2, max_k=32768, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("config", "shape", "length"),
+    [
+        # A step of a beat's column tiles takes more than a half of the accumulators for as many rows as are left.
+        (WIDE_BEATS, (1, 29, 1), 129),
+        (WIDE_BEATS, (1, 17, 1), 130),
+        (WIDE_BEATS, (6, 300, 3), 191),
+        (replace(WIDE_BEATS, rows=8), (3, 29, 1), 257),
+        (replace(WIDE_BEATS, bus_bits=128), (2, 13, 2), 255),
+        # The last chunk of keys is shorter than a beat.
+        (WIDE_BEATS, (1, 29, 1), 257),
+        (WIDE_BEATS, (6, 5, 6), 259),
+        (replace(WIDE_BEATS, bus_bits=64), (2, 5, 1), 421),
+        (replace(WIDE_BEATS, cols=64, bus_bits=128), (12, 36, 4), 261),
+    ],
+)
+def test_widths_and_lengths_that_are_no_whole_beats(
+    config: AcceleratorConfig, shape: tuple[int, int, int], length: int
+) -> None:
+    check(config, shape, [length])
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(config=configs(), work=works())
+@example(config=WIDE_BEATS, work=((1, 29, 1), [129], 1))
+@example(config=WIDE_BEATS, work=((1, 29, 1), [257], 1))
 def test_any_encoder_on_any_configuration(
     config: AcceleratorConfig, work: tuple[tuple[int, int, int], list[int], int]
 ) -> None:
