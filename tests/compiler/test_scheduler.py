@@ -149,6 +149,8 @@ def test_rows_and_heads_that_memories_cannot_hold_are_streamed(
         ({"rows": 4, "cols": 64, "queue_depth": 2, "bus_bits": 64, "outstanding_reads": 1}, (12, 36, 4), [512]),
         ({"rows": 4, "cols": 64, "bus_bits": 128}, (12, 36, 4), [90, 20]),
         ({"rows": 64, "cols": 64, "row_entries": 64, "lanes": 4}, EVEN, [200]),
+        ({"rows": 4, "cols": 64, "row_entries": 64, "bus_bits": 128}, (8, 20, 2), [150]),  # statistics of two units
+        ({"rows": 4, "cols": 64, "bus_bits": 128}, (8, 20, 2), [70, 50]),
     ],
 )
 def test_keys_come_in_chunks_where_few_rows_of_scores_fit(
@@ -162,7 +164,7 @@ def test_keys_come_in_chunks_where_few_rows_of_scores_fit(
 @pytest.mark.parametrize(
     ("options", "shape", "tokens", "most"),
     [
-        ({"rows": 4, "cols": 64}, (12, 36, 4), 512, 37),
+        ({"rows": 4, "cols": 64}, (12, 36, 4), 512, 34),
         ({"rows": 8, "cols": 8}, MINILM, 32, 2),
         ({"rows": 8, "cols": 8}, MINILM, 128, 2),
     ],
@@ -381,11 +383,11 @@ def test_addresses_beyond_those_of_the_bus_are_refused(base: int, workspace: int
             "the longest reduction must be at most max_k = 64, not 112",
         ),
         (
-            AcceleratorConfig(max_tokens=4096, **SMALL),
-            EVEN,
-            [4000],
+            AcceleratorConfig(rows=64, cols=64, max_tokens=2048, **SMALL),  # a head is wider than the accumulators
+            (2112, 64, 1),
+            [2048],
             (),
-            "the scores of 4000 tokens must fit 128 accumulator words of 16 columns",
+            "the scores of 2048 tokens must fit 32 accumulator words of 64 columns",
         ),
     ],
 )
