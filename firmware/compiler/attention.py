@@ -11,6 +11,8 @@ numerators, whose weighted values are summed up in the other half.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
 
 from ...hdl.isa import Function
 from ..machine.geometry import ceil_div
@@ -44,7 +46,7 @@ class _Unit:
     head: int
     first: int  # row in the group
     end: int
-    parity: int
+    index: int
 
     @property
     def rows(self) -> int:
@@ -63,12 +65,14 @@ class AttentionScheduler:
         self._plan = plan
         self._tensors = tensors
         self._beat_words = self._g.beat_bytes // self._config.rows
+        # Of how many units the row table holds statistics.
+        self._statistics = 3 if plan.choice.chunk_tiles and 3 * plan.choice.unit <= self._config.row_entries else 2
         self._units: list[_Unit] = []
         for sentence in plan.group.sentences:
             for head in range(self._g.heads):
                 for first in range(sentence.start, sentence.start + sentence.length, plan.choice.unit):
                     end = min(first + plan.choice.unit, sentence.start + sentence.length)
-                    self._units.append(_Unit(sentence, head, first, end, len(self._units) % 2))
+                    self._units.append(_Unit(sentence, head, first, end, len(self._units)))
 
     def begin(self) -> None:
         """The first unit's scores and softmax; nothing where keys come in chunks."""
@@ -79,9 +83,7 @@ class AttentionScheduler:
     def finish(self) -> None:
         """Everything else."""
         if self._plan.choice.chunk_tiles:
-            self._maxima(self._units[0])
-            for unit, following in zip(self._units, [*self._units[1:], None], strict=True):
-                self._in_chunks(unit, following)
+            self._in_chunks()
             return
         pending: Callable[[], None] | None = None
         for index, unit in enumerate(self._units):
@@ -107,10 +109,10 @@ class AttentionScheduler:
         )
 
     def _numerators(self, unit: _Unit) -> View:
-        return View(self._tensors.numerators[unit.parity], 0, unit.sentence.window_words)
+        return View(self._tensors.numerators[unit.index % 2], 0, unit.sentence.window_words)
 
     def _row(self, unit: _Unit) -> int:
-        return unit.parity * self._plan.choice.unit
+        return unit.index % self._statistics * self._plan.choice.unit
 
     def _scores(self, unit: _Unit) -> int:
         """Scores of ``unit``; returns where the accumulator half starts."""
@@ -152,54 +154,59 @@ class AttentionScheduler:
         tiles = self._g.tiles(self._chunks(unit)[index][1])
         self._scores_of(unit, tile, tiles, half, 0, self._g.head_words)
 
-    def _maximum(self, unit: _Unit, index: int, half: int) -> None:
-        """What a chunk adds to the maxima of the rows, by way of ``half``."""
-        chunks = self._chunks(unit)
-        self._scores_of_chunk(unit, index, half)
-        self._softmax_function(
-            Function.ROW_MAXIMUM, unit, half, *chunks[index], index > 0, index + 1 < len(chunks)
-        )
+    def _maxima(self, unit: _Unit | None, first: int, end: int, half: int) -> None:
+        """What chunks ``first`` to ``end`` - 1, as far as there are any, add to the maxima of the rows."""
+        chunks = self._chunks(unit) if unit is not None else []
+        for index in range(first, min(end, len(chunks))):
+            assert unit is not None
+            self._scores_of_chunk(unit, index, half)
+            self._softmax_function(
+                Function.ROW_MAXIMUM, unit, half, *chunks[index], index > 0, index + 1 < len(chunks)
+            )
 
-    def _maxima(self, unit: _Unit, first: int = 0) -> None:
-        """The maxima of a unit, from chunk ``first`` on."""
-        for index in range(first, len(self._chunks(unit))):
-            self._maximum(unit, index, self._linear.next_half())
-
-    def _in_chunks(self, unit: _Unit, following: _Unit | None) -> None:
-        """Numerators and weighted values of a unit whose maxima are known, and the maxima of the ``following`` one:
-        while the vector engine finds the maxima of a chunk, the array weights the values of another."""
-        g, chunks = self._g, self._chunks(unit)
+    def _in_chunks(self) -> None:
+        """All units. The scores are made in one half, and the weighted values in the other: while the vector engine
+        makes the numerators of a chunk, or finds the maxima of one of the next unit, the array weights the values of
+        the chunk before."""
         half = self._linear.next_half()
-        sums = half ^ self._config.half_words
-        numerators = [View(region, 0, chunks[0][1]) for region in self._tensors.numerators]
-        maxima = len(self._chunks(following)) if following is not None else 0
-        output: Callable[[], None] | None = None
-        for index in range(len(chunks) + 1):
-            if index < len(chunks):
-                view, (first, words) = numerators[index % 2], chunks[index]
+        numerators = cycle(self._tensors.numerators)
+        values: list[Callable[[], None]] = []
+        self._maxima(self._units[0], 0, len(self._chunks(self._units[0])), half)
+        for unit, following in zip(self._units, [*self._units[1:], None], strict=True):
+            chunks = self._chunks(unit)
+            for index, (first, words) in enumerate(chunks):
+                view, unfinished = View(next(numerators), 0, words), index + 1 < len(chunks)
                 self._scores_of_chunk(unit, index, half)
-                self._softmax_function(
-                    Function.EXPONENTIAL, unit, half, first, words, index > 0, index + 1 < len(chunks), view
-                )
+                self._softmax_function(Function.EXPONENTIAL, unit, half, first, words, index > 0, unfinished, view)
                 self._keep(unit, view, first, words)
-            parts: list[tuple[int, int]] = []
-            if index > 0:
-                words = chunks[index - 1][1]
-                cut = ceil_div(ceil_div(words, 2), self._beat_words) * self._beat_words
-                parts = [(first, end - first) for first, end in ((0, cut), (cut, words)) if end > first]
-            for number in range(max(1, len(parts))):
-                if number < len(parts):
-                    first, words = parts[number]
-                    output = self._part_of_values(
-                        unit, sums, 0, g.head_words, numerators[(index - 1) % 2].at(0, first),
-                        chunks[index - 1][0] + first, words,
-                    )
-                if number == 0 and following is not None and index < min(maxima, len(chunks)):
-                    self._maximum(following, index, half)
-        assert output is not None
-        output()
-        if following is not None:
-            self._maxima(following, min(maxima, len(chunks)))
+                # With the next unit's maxima begins the time of its row statistics: do they replace the last unit's?
+                early = 1 if index > 0 or self._statistics > 2 else len(values)
+                for part in values[:early]:
+                    part()
+                self._maxima(following, index, index + 1, half)
+                for part in values[early:]:
+                    part()
+                values = self._values_of_chunk(unit, half ^ self._config.half_words, view, first, words, unfinished)
+            if following is not None:
+                self._maxima(following, len(chunks), len(self._chunks(following)), half)
+        for part in values:
+            part()
+
+    def _values_of_chunk(
+        self, unit: _Unit, half: int, numerators: View, first: int, words: int, unfinished: bool
+    ) -> list[Callable[[], None]]:
+        """What records the weighted values of ``words`` words of keys from word ``first`` of the window on, in two
+        parts of whole beats if there are as many; unless ``unfinished`` the last part ends with the unit's output."""
+        cut = min(words, ceil_div(ceil_div(words, 2), self._beat_words) * self._beat_words)
+
+        def record(start: int, end: int) -> None:
+            output = self._part_of_values(
+                unit, half, 0, self._g.head_words, numerators.at(0, start), first + start, end - start
+            )
+            if end == words and not unfinished:
+                output()
+
+        return [partial(record, *part) for part in ((0, cut), (cut, words)) if part[1] > part[0]]
 
     def _softmax(self, unit: _Unit, half: int) -> None:
         words, numerators = unit.sentence.window_words, self._numerators(unit)

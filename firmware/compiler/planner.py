@@ -128,9 +128,12 @@ def _chunks(geometry: Geometry, group: Group) -> Iterator[tuple[int, int]]:
 
 
 def block_limit(geometry: Geometry, group: Group, apart: bool) -> int:
-    """Most rows of a LayerNorm block: all of its columns lie in an accumulator half, or, ``apart``, a few."""
-    config = geometry.config
-    tiles = geometry.tile_step if apart else geometry.tiles(geometry.hidden_words)
+    """Most rows of a block: in LayerNorm all of its columns lie in an accumulator half, or, ``apart``, those of a step
+    at a time, as in the FFN."""
+    g, config = geometry, geometry.config
+    widths = g.tiles(g.hidden_words), g.tiles(g.ffn_words)
+    hidden, ffn = (min(tiles, g.tile_step) for tiles in widths)
+    tiles = max(hidden if apart else widths[0], ffn)
     return min(config.half_words // tiles, config.row_entries, group.tokens)
 
 
@@ -308,13 +311,8 @@ def _choices(
     most_unit = unit_limit(g, group, streamed)
     longest = max(s.length for s in group.sentences)
     in_chunks = [] if "heads" in streamed else list(_chunks(g, group))
-    if most_unit < 1 and not in_chunks and "heads" not in streamed:
-        return
     if most_unit < 1 and not in_chunks:
-        raise CompileError(
-            f"the scores of {longest} tokens must fit {config.half_words} accumulator words of "
-            f"{config.cols} columns"
-        )
+        return
     fused, apart = (block_limit(g, group, apart) for apart in (False, True))
     blocks: list[tuple[int, bool]] = []
     if fused and only_apart is not True:
@@ -395,6 +393,11 @@ def plans(
     least, useful, plenty = _ring_needs(g, layer)
     levels = _STREAMED if streaming or _wastes_array(g, group, useful) else _STREAMED[:1]
     possible = [choice] if choice else [c for level in levels for c in _choices(g, group, layer, apart, level)]
+    if not possible:
+        longest = max(s.length for s in group.sentences)
+        raise CompileError(
+            f"the scores of {longest} tokens must fit {config.half_words} accumulator words of {config.cols} columns"
+        )
     ranked = sorted(
         ((_cost(g, group, layer, choice), index, choice) for index, choice in enumerate(possible)),
         key=lambda item: item[:2],

@@ -74,8 +74,8 @@ class DramArray:
 
     address: int
     row_bytes: int
-    rows: int = 0
-    words: int = 0
+    rows: int
+    words: int
     piece_words: int = 0
     stores: dict[tuple[int, int], int] = field(default_factory=dict)
 
@@ -83,6 +83,8 @@ class DramArray:
         """``words`` words of a row from ``word`` on: DRAM address, bytes from there to the next row's, and words of
         each run of them."""
         size = config.word_bytes
+        if not 0 <= word < word + words <= self.words:
+            raise ValueError(f"a row has words 0 to {self.words - 1}, not {word} to {word + words - 1}")
         if not self.piece_words:
             yield self.address + row * self.row_bytes + word * size, self.row_bytes, words
             return

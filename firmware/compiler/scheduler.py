@@ -92,7 +92,7 @@ class GroupScheduler:
         """The mask of the group, loaded when it is read first."""
         g, group = self._g, self._group
         address = self._homes.mask + group.mask_row * g.config.word_bytes
-        home = DramArray(address, g.row_bytes(group.mask_words))
+        home = DramArray(address, g.row_bytes(group.mask_words), 1, group.mask_words)
         return Tensor(self._recorder, "mask", group.mask_words, slots=self._plan.regions["mask"], home=home)
 
     def _tensor(

@@ -48,8 +48,17 @@ def test_operands_that_are_larger_than_the_ring_are_refused() -> None:
 
 def test_the_last_store_to_rows() -> None:
     recorder = Recorder(AcceleratorConfig())
-    array = DramArray(0, 16)
+    array = DramArray(0, 16, 8, 1)
     buffer = View(recorder.scratch(4), 0, 1)
     for rows in ((0, 4), (4, 8), (0, 4), (2, 3)):
         recorder.store(buffer, array, rows, 0, 1, "rows")
     assert [array.last_store(*rows) for rows in ((0, 1), (2, 4), (3, 5), (5, 8), (8, 9))] == [2, 3, 2, 1, -1]
+
+
+@pytest.mark.parametrize("piece_words", [0, 2])
+@pytest.mark.parametrize(("word", "words"), [(4, 2), (5, 1), (-1, 2), (0, 0)])
+def test_words_that_a_row_does_not_have_are_refused(piece_words: int, word: int, words: int) -> None:
+    """Else a row in pieces would have no end."""
+    array = DramArray(0, 80, 3, 5, piece_words)
+    with pytest.raises(ValueError, match=f"^a row has words 0 to 4, not {word} to {word + words - 1}$"):
+        list(array.runs(AcceleratorConfig(), 0, word, words))

@@ -3,6 +3,7 @@ engines gives another result. Memories start with random contents."""
 
 import re
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import celosia.firmware.compiler.scheduler as scheduler
@@ -21,7 +22,7 @@ from celosia.firmware.quantise.synthetic import random_encoder, random_tokens
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.isa import Opcode
 from celosia.sim.golden.encoder import run_encoder
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 SMALL = {"scratchpad_kib": 16, "accumulator_kib": 16}
@@ -148,6 +149,8 @@ def test_rows_and_heads_that_memories_cannot_hold_are_streamed(
         ({"rows": 4, "cols": 64, "queue_depth": 2, "bus_bits": 64, "outstanding_reads": 1}, (12, 36, 4), [512]),
         ({"rows": 4, "cols": 64, "bus_bits": 128}, (12, 36, 4), [90, 20]),
         ({"rows": 64, "cols": 64, "row_entries": 64, "lanes": 4}, EVEN, [200]),
+        ({"rows": 4, "cols": 64, "row_entries": 64, "bus_bits": 128}, (8, 20, 2), [150]),  # statistics of two units
+        ({"rows": 4, "cols": 64, "bus_bits": 128}, (8, 20, 2), [70, 50]),
     ],
 )
 def test_keys_come_in_chunks_where_few_rows_of_scores_fit(
@@ -161,7 +164,7 @@ def test_keys_come_in_chunks_where_few_rows_of_scores_fit(
 @pytest.mark.parametrize(
     ("options", "shape", "tokens", "most"),
     [
-        ({"rows": 4, "cols": 64}, (12, 36, 4), 512, 37),
+        ({"rows": 4, "cols": 64}, (12, 36, 4), 512, 34),
         ({"rows": 8, "cols": 8}, MINILM, 32, 2),
         ({"rows": 8, "cols": 8}, MINILM, 128, 2),
     ],
@@ -228,8 +231,37 @@ def works(draw: st.DrawFn) -> tuple[tuple[int, int, int], list[int], int]:
     return (heads * head, ffn, heads), lengths, layers
 
 
+#: A beat of the bus has 8 words of the scratchpad.
+WIDE_BEATS = AcceleratorConfig(
+    rows=4, cols=4, lanes=4, bus_bits=256, scratchpad_banks=2, row_entries=512, queue_depth=2, max_k=32768, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("config", "shape", "length"),
+    [
+        # A step of a beat's column tiles takes more than a half of the accumulators for as many rows as are left.
+        (WIDE_BEATS, (1, 29, 1), 129),
+        (WIDE_BEATS, (1, 17, 1), 130),
+        (WIDE_BEATS, (6, 300, 3), 191),
+        (replace(WIDE_BEATS, rows=8), (3, 29, 1), 257),
+        (replace(WIDE_BEATS, bus_bits=128), (2, 13, 2), 255),
+        # The last chunk of keys is shorter than a beat.
+        (WIDE_BEATS, (1, 29, 1), 257),
+        (WIDE_BEATS, (6, 5, 6), 259),
+        (replace(WIDE_BEATS, bus_bits=64), (2, 5, 1), 421),
+        (replace(WIDE_BEATS, cols=64, bus_bits=128), (12, 36, 4), 261),
+    ],
+)
+def test_widths_and_lengths_that_are_no_whole_beats(
+    config: AcceleratorConfig, shape: tuple[int, int, int], length: int
+) -> None:
+    check(config, shape, [length])
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(config=configs(), work=works())
+@example(config=WIDE_BEATS, work=((1, 29, 1), [129], 1))
+@example(config=WIDE_BEATS, work=((1, 29, 1), [257], 1))
 def test_any_encoder_on_any_configuration(
     config: AcceleratorConfig, work: tuple[tuple[int, int, int], list[int], int]
 ) -> None:
@@ -351,11 +383,11 @@ def test_addresses_beyond_those_of_the_bus_are_refused(base: int, workspace: int
             "the longest reduction must be at most max_k = 64, not 112",
         ),
         (
-            AcceleratorConfig(max_tokens=4096, **SMALL),
-            EVEN,
-            [4000],
+            AcceleratorConfig(rows=64, cols=64, max_tokens=2048, **SMALL),  # a head is wider than the accumulators
+            (2112, 64, 1),
+            [2048],
             (),
-            "the scores of 4000 tokens must fit 128 accumulator words of 16 columns",
+            "the scores of 2048 tokens must fit 32 accumulator words of 64 columns",
         ),
     ],
 )
