@@ -163,8 +163,8 @@ class ReadProof(Proof):
 
 
 def _reaches_inside(m, window, valid, ready, address, length, skid, name: str) -> None:
-    """What is on the bus, and what waits behind it, lies inside the window that it was judged by: that of its
-    program.""" of_bus, of_spare = (WindowSignature().create(path=(name, where)) for where in ("bus", "spare"))
+    """What is on the bus, and what waits behind it, lies inside the window of its program, by which it was judged."""
+    of_bus, of_spare = (WindowSignature().create(path=(name, where)) for where in ("bus", "spare"))
 
     def take(kept, source):
         return [kept.base.eq(source.base), kept.limit.eq(source.limit)]

@@ -94,9 +94,9 @@ def test_a_program_that_was_left_running_is_ended_first(accelerator):
 
 
 def test_a_start_that_is_refused_is_told_of(accelerator, monkeypatch):
-    monkeypatch.setattr(type(accelerator), "_be_idle", lambda self: None)
+    for name in ("_be_idle", "_soft_reset"):
+        monkeypatch.setattr(type(accelerator), name, lambda self: None)
     with pytest.raises(DriverError, match=r"^the program must end"):
-        monkeypatch.setattr(type(accelerator), "_soft_reset", lambda self: None)
         accelerator.run(batch() * 40, max_cycles=500)
     sentence = "the accelerator refuses the start: another host has started a program on it"
     with pytest.raises(DriverError, match=f"^{sentence}$"):
