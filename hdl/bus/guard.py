@@ -76,9 +76,9 @@ class WindowGuard(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
-        self.waiting = Signal()
-        self.burst = Signal(BurstLayout(config), reset_less=True)
-        self.end = Signal(max(exact_log2(page_beats(config)), 8) + 1, reset_less=True)
+        self.waiting = Signal(name="waiting")
+        self.burst = Signal(BurstLayout(config), name="burst", reset_less=True)
+        self.end = Signal(max(exact_log2(page_beats(config)), 8) + 1, name="end_in_page", reset_less=True)
         super().__init__({
             "bounds": In(BoundsLayout(config)),
             "bursts": In(stream.Signature(BurstLayout(config))),
@@ -97,7 +97,8 @@ class WindowGuard(wiring.Component):
         ]
 
         # Stage 1: the burst, and where in its page it ends.
-        valid, burst, end, tag = self.waiting, self.burst, self.end, Signal(reset_less=True)
+        valid, burst, end = self.waiting, self.burst, self.end
+        tag = Signal(reset_less=True)
         beat = self.bursts.p.address[shift:]
         with m.If(advance):
             m.d.sync += [
@@ -108,7 +109,8 @@ class WindowGuard(wiring.Component):
         # Stage 2: the comparisons.
         first = burst.address[shift:]
         last = Cat(end[:page_bits], first[page_bits:])
-        judged, owner = Signal(BurstLayout(config), reset_less=True), Signal(reset_less=True)
+        judged = Signal(BurstLayout(config), reset_less=True)
+        owner = Signal(reset_less=True)
         above, below, whole = (Signal(name=name, reset_less=True) for name in ("above_base", "below_limit", "whole"))
         with m.If(advance):
             m.d.sync += [

@@ -85,7 +85,7 @@ class WriteChannel(wiring.Component):
         self._config = config
         self.guard = WindowGuard(config)
         self.addresses = Skid(AddressLayout(config))
-        self.dropping = Signal()
+        self.dropping = Signal(name="dropping")
         super().__init__({
             "requests": In(stream.Signature(BurstLayout(config))),
             "beats": In(stream.Signature(StrobedBeatLayout(config))),

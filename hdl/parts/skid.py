@@ -22,8 +22,8 @@ class Skid(wiring.Component):
 
     def __init__(self, shape):
         self._shape = shape
-        self.spare = Signal(shape, reset_less=True)
-        self.spare_valid = Signal()
+        self.spare = Signal(shape, name="spare", reset_less=True)
+        self.spare_valid = Signal(name="spare_valid")
         super().__init__({"input": In(stream.Signature(shape)), "output": Out(stream.Signature(shape))})
 
     def leaving(self, item):
