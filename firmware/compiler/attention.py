@@ -16,9 +16,9 @@ from itertools import cycle
 
 from ...hdl.isa import Function
 from ..machine.geometry import ceil_div
+from ..machine.memory import Region
 from .groups import Sentence
 from .linear import LinearScheduler
-from .memory import Region
 from .planner import Plan
 from .recorder import DramArray, View
 from .tensors import Tensor

@@ -11,8 +11,8 @@ from ..machine.dependencies import Edge, synchronise
 from ..machine.estimate import estimate
 from ..machine.geometry import CompileError, Geometry, ceil_div
 from ..machine.layout import LayerImage, ModelImage
+from ..machine.memory import Ring
 from .groups import Group, group_sentences
-from .memory import Ring
 from .planner import STEP_WORDS, Choice, Plan, plans
 from .program import KEEPABLE, KeptTensor, Program
 from .recorder import DramArray, Recorder, RingError, place

@@ -10,8 +10,8 @@ from ...hdl.bus.bursts import BURST_BEATS
 from ...hdl.config import AcceleratorConfig
 from ..machine.geometry import CompileError, Geometry, ceil_div
 from ..machine.layout import LayerImage, ModelImage
+from ..machine.memory import Phase, Region, pack
 from .groups import Group
-from .memory import Phase, Region, pack
 
 __all__ = ["STEP_WORDS", "Choice", "Plan", "plans"]
 

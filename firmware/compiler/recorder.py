@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ...hdl.config import AcceleratorConfig
 from ...hdl.isa import Function, Opcode
 from ..machine.assembler import Instruction
-from .memory import Region, Ring
+from ..machine.memory import Region, Ring
 
 __all__ = ["Buffer", "DramArray", "Recorder", "RingError", "View", "place"]
 

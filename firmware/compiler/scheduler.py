@@ -12,9 +12,9 @@ from itertools import pairwise
 
 from ...hdl.isa import Function
 from ..machine.layout import ModelImage
+from ..machine.memory import Phase
 from .attention import AttentionScheduler, AttentionTensors
 from .linear import LinearScheduler, Step
-from .memory import Phase
 from .planner import Plan
 from .recorder import DramArray, Recorder, View
 from .tensors import Pieces, Rows, Tensor

@@ -3,7 +3,7 @@ scratchpad."""
 
 from dataclasses import dataclass, field, replace
 
-from .memory import Region
+from ..machine.memory import Region
 from .recorder import DramArray, Recorder, View
 
 __all__ = ["Pieces", "Rows", "Tensor"]

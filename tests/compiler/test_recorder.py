@@ -2,8 +2,8 @@
 
 import celosia.firmware.compiler.recorder as recorder_module
 import pytest
-from celosia.firmware.compiler.memory import Ring
 from celosia.firmware.compiler.recorder import DramArray, Recorder, RingError, View, place
+from celosia.firmware.machine.memory import Ring
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.isa import Function, Opcode
 

@@ -2,9 +2,9 @@
 
 import random
 
-import celosia.firmware.compiler.memory as memory
+import celosia.firmware.machine.memory as memory
 import pytest
-from celosia.firmware.compiler.memory import Phase, Region, Ring, pack
+from celosia.firmware.machine.memory import Phase, Region, Ring, pack
 
 
 def test_everything_promised_is_exported() -> None:
