@@ -230,7 +230,7 @@ class OwedReadProof(Proof):
     induction = False
     fetch_valid: In(1)
     load_valid: In(1)
-    length: In(1)
+    beyond: In(1)
     fetch_ready: In(1)
     load_ready: In(1)
     flush: In(1)
@@ -243,7 +243,7 @@ class OwedReadProof(Proof):
         m.d.comb += [
             *_everywhere(reads.bounds), reads.flush.eq(self.flush),
             reads.fetch_requests.valid.eq(self.fetch_valid), reads.load_requests.valid.eq(self.load_valid),
-            reads.load_requests.p.beyond.eq(self.length),  # a burst that is refused
+            reads.load_requests.p.beyond.eq(self.beyond),  # a burst that is refused
             reads.fetch_data.ready.eq(self.fetch_ready), reads.load_data.ready.eq(self.load_ready),
         ]
         owed = Signal(4)
