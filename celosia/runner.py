@@ -11,7 +11,7 @@ from celosia.firmware.compiler.program import KEEPABLE
 from celosia.firmware.compiler.roofline import bound, macs
 from celosia.firmware.driver.driver import Accelerator, BatchResult
 from celosia.firmware.driver.transport import SimulatedTransport
-from celosia.firmware.model.model import EncoderModel
+from celosia.firmware.model.model import EncoderModel, ModelError
 from celosia.firmware.model.modules import cosine
 from celosia.firmware.quantise.quantise import quantise_input
 from celosia.sim.golden.encoder import run_encoder
@@ -136,8 +136,9 @@ class _Agreement:
         self._products[layer] += float((a * b).sum()), float((a * a).sum()), float((b * b).sum())
 
     def cosines(self) -> list[float]:
-        both, first, second = self._products.T
-        return [float(cosine) for cosine in both / np.sqrt(first * second)]
+        """Of two outputs of zeros it is 1, of one it is 0."""
+        return [float(both / np.sqrt(first * second)) if first and second else float(first == second)
+                for both, first, second in self._products]
 
 
 def _layer_rows(results: Sequence[BatchResult], roofline: int, cosines: Sequence[float]) -> list[LayerRow]:
@@ -186,6 +187,8 @@ def run_texts(
     CompileError, AcceleratorError
         When the model does not fit the configuration, or the accelerator stops.
     """
+    if isinstance(texts, str) or not texts:
+        raise ModelError(f"there must be a sequence of at least one text, not {texts!r:.40}")
     tell = on_progress or (lambda stage, share: None)
     tokens = [model.tokenize(text, accelerator.config.max_tokens) for text in texts]
     floats = [model.embed(ids) for ids in tokens]

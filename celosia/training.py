@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
     config, library = arguments
     simulation = Simulation(Path(library), np.zeros(64 << 20, np.uint8))
     hardware = AcceleratorConfig.from_toml(config)
-    hidden, ffn = min(_HIDDEN, hardware.max_n), min(_FFN, hardware.max_k)
+    hidden, ffn = (min(width, hardware.max_n, hardware.max_k) for width in (_HIDDEN, _FFN))
     accelerator = Accelerator(SimulatedTransport(simulation), hardware)
     accelerator.load(random_encoder(hidden, ffn, hidden // _HEAD))
     accelerator.run([random_tokens(np.random.default_rng(1), min(_TOKENS, hardware.max_tokens), hidden)])

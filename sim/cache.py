@@ -29,7 +29,10 @@ class CacheError(RuntimeError):
 def cache_root() -> Path:
     """The folder of all compiled simulations: ``CELOSIA_CACHE``, else the platform's user cache folder."""
     named = os.environ.get("CELOSIA_CACHE")
-    return Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("celosia")
+    try:
+        return Path(named).expanduser().absolute() if named else platformdirs.user_cache_path("celosia")
+    except RuntimeError as error:
+        raise CacheError(f"the cache folder can't be {named!r}: {error}") from error
 
 
 def content_key(*parts: str | bytes) -> str:

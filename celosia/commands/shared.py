@@ -26,7 +26,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 __all__ = ["BAD_INPUT", "InputError", "check_target", "err", "out", "progress", "read_texts", "write", "write_json"]
 
 # A table that is cut to the 80 columns that a pipe is taken for is of no use. What users write is no markup.
-out = Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
+out = Console(width=None if sys.stdout and sys.stdout.isatty() else 120, markup=False, emoji=False)
 err = Console(stderr=True, markup=False, emoji=False)
 
 

@@ -30,7 +30,7 @@ def _doubled(config: AcceleratorConfig, name: str) -> AcceleratorConfig | None:
 
 
 def advice(program: Program, cycles: int | None = None) -> str | None:
-    """A sentence, where ``program`` takes more than :data:`FAR` times its bound; None otherwise.
+    """A sentence, where ``program`` takes more than :data:`FAR` times its bound and a parameter helps; None otherwise.
 
     It names the parameter that brings the cycles down furthest when it is doubled, as the cycle model predicts them for
     one layer and the longest sentence. ``cycles`` are those that were measured; predicted unless given.
@@ -60,7 +60,7 @@ def advice(program: Program, cycles: int | None = None) -> str | None:
              "needs")
     best = min(found, key=lambda name: found[name], default=None)
     if before is None or best is None or found[best] > (1 - _HELPS) * before:
-        return f"{start}; no parameter of the configuration brings that down much by being doubled"
+        return None  # a few cycles of a small program are lost at its start and end
     value = getattr(geometry.config, best)
     return (f"{start}; raise {best} from {value} to {2 * value}: the cycle model then predicts "
             f"{found[best] / before:.0%} of the cycles")

@@ -16,7 +16,10 @@ class ModelError(ValueError):
 
 def is_there(path: Path) -> bool:
     """Whether a folder lists this file; a link to nothing is a file that is missing, not one that was never there."""
-    return path.exists() or path.is_symlink()
+    try:
+        return path.exists() or path.is_symlink()
+    except (OSError, ValueError) as error:  # no name that a file can have
+        raise ModelError(f"the path {str(path)[:80]!r} can't be a file's: {error}") from error
 
 
 def check_no_pointer(path: Path) -> None:
@@ -30,8 +33,9 @@ def check_no_pointer(path: Path) -> None:
     try:
         with path.open("rb") as file:
             start = file.read(len(_POINTER))
-    except OSError as error:
-        raise ModelError(f"{path.name} can't be read: {error.strerror} ({path})") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"{path.name} can't be read: {reason} ({path})") from error
     if start == _POINTER:
         raise ModelError(f"{path.name} is a Git LFS pointer of {path.stat().st_size} bytes in the place of the file, "
                          f"which 'git lfs pull' in its folder fetches ({path})")

@@ -91,8 +91,9 @@ class EncoderModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hexadecimal, over everything that a text's embedding depends on."""
-        digest = hashlib.sha256(f"{self.heads} {self.epsilon!r} {self.prompt!r} {self.cut} {self.cut_side}".encode())
+        """SHA-256, in hexadecimal, over everything that a text's embedding, or calibration, depends on."""
+        digest = hashlib.sha256(f"{self.heads} {self.epsilon!r} {self.prompt!r} {self.max_tokens} {self.cut} "
+                                f"{self.cut_side}".encode())
         parts: list[Any] = [*self.layers, *self.chain]
         if self.embeddings is not None:
             parts.append(self.embeddings)
@@ -126,6 +127,9 @@ class EncoderModel:
         """
         limit = self.max_tokens if limit is None else min(limit, self.max_tokens)
         ids = self._whole(text)
+        special = 0 if self.tokenizer is None else self.tokenizer.num_special_tokens_to_add(False)
+        if cut and limit <= special:
+            raise ModelError(f"a text must keep more than its {special} special tokens, not be cut to {limit}")
         length = min(len(ids), self.cut or len(ids))
         if length > limit and not cut:
             raise ModelError(f"a text must have at most {limit} tokens, not {len(ids)}: {_start(text)!r}")
@@ -241,6 +245,10 @@ class EncoderModel:
             Naming the first array that is missing, of a wrong shape or type, not finite, or no part of an encoder.
         """
         encoder = import_arrays(arrays, heads)
+        if tokenizer is not None:  # the caller's own may cut and pad
+            tokenizer = Tokenizer.from_str(tokenizer.to_str())
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
         positions = 512 if encoder.embeddings is None else len(encoder.embeddings.position)
         return cls(name, heads, check_epsilon(epsilon), encoder.layers, encoder.embeddings, tokenizer,
                    positions if max_tokens is None else max_tokens, default_chain(pooling_modes(pooling)),

@@ -64,19 +64,20 @@ POOLING_MODES: dict[str, Callable[[Array, Array], Array]] = {
 @dataclass(frozen=True)
 class Pooling:
     """One vector of the tokens: that of each mode, one after the other. Without ``include_prompt`` the tokens of the
-    prompt, and what stands before it, have no part in it."""
+    prompt, and what stands before it, have no part in it, but that ``cls`` is the very first token."""
 
     modes: tuple[str, ...]
     include_prompt: bool = True
 
     def apply(self, tensors: dict[str, Array], kept: Array, prompt: int) -> None:
         """See :class:`HostModule`."""
-        weights = kept - kept[0] + 1
+        first, weights = tensors[TOKENS][kept[:1]], kept - kept[0] + 1
         if not self.include_prompt:
             kept, weights = kept[prompt:], weights[prompt:]
         tokens = tensors[TOKENS]
         tokens = tokens if len(kept) == len(tokens) else tokens[kept]
-        vectors = [POOLING_MODES[mode](tokens, weights) for mode in self.modes]
+        # The first token is the first one, whether or not it has a part in the others.
+        vectors = [POOLING_MODES[mode](first if mode == "cls" else tokens, weights) for mode in self.modes]
         tensors[SENTENCE] = vectors[0] if len(vectors) == 1 else np.concatenate(vectors)
 
 

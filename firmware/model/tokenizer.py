@@ -66,8 +66,8 @@ def read_tokenizer(folder: Path, *, lower_case: bool = False) -> TextReader:
     return TextReader(tokenizer, None if length is None or length >= _UNLIMITED else int(length), side, notes)
 
 
-def encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The ids of a text, with the special tokens.
+def encode(tokenizer: Tokenizer, text: str, *, special: bool = True) -> list[int]:
+    """The ids of a text, with the special tokens or without.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
         When the tokenizer can't take the text, or gives it another token type than that of a single text.
     """
     try:
-        encoding = tokenizer.encode(text)
+        encoding = tokenizer.encode(text, add_special_tokens=special)
     except Exception as error:  # the library raises bare Exception
         raise ModelError(f"the tokenizer can't take the text {text!r}: {error}") from error
     if any(encoding.type_ids):

@@ -39,6 +39,13 @@ class Weights(Mapping[str, NDArray[Any]]):
                 raise ModelError(f"{path.name} must be a safetensors file: {error} ({path})") from error
             self._homes |= dict.fromkeys(self._files[path].keys(), path)
 
+    def place(self, name: str, path: Path) -> bool:
+        """Let an array be the one in ``path``, whatever other files have it; false where that has none."""
+        if name not in set(self._files[path].keys()):
+            return False
+        self._homes[name] = path
+        return True
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._homes)
 
@@ -90,7 +97,7 @@ def _read_parts(index: Path) -> Weights:
                              f"({index})")
     weights = Weights([index.parent / file for file in sorted(set(places.values()))])
     for name, file in places.items():
-        if name not in weights:
+        if not weights.place(name, index.parent / file):
             raise ModelError(f"{name} is missing from {file}, where {index.name} has it ({index})")
     return weights
 

@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..model.model import EncoderModel, ModelError
+from ..model.tokenizer import encode
 from .quantise import MINIMUM_SEQUENCES
 
 __all__ = ["calibration_sequences", "check_texts"]
 
+_MOST_TEXTS = 400  # of more, an even sample: all that they become is in memory at once
 _FRAGMENTS = 4  # of each text, and more when there are few texts
 _FRAGMENT_TOKENS = 6
 _JOINED = 8
@@ -46,9 +48,10 @@ def check_texts(texts: Sequence[str]) -> None:
 def calibration_sequences(model: EncoderModel, texts: Sequence[str]) -> list[NDArray[np.float32]]:
     """The layers' inputs, float32 [L, d] each, to calibrate with; all fit the model's positions.
 
-    Every text, with the model's prompt, in pieces if it is too long; fragments of it of one to six tokens, since very
-    short texts drive many channels further than any sentence does; texts joined to sequences of up to the model's
-    length; and what no text holds: single tokens, one token many times, and random ones, of the whole vocabulary.
+    Every text (of more than 400, an even sample), with the model's prompt, in pieces if it is too long; fragments of it
+    of one to six tokens, since very short texts drive many channels further than any sentence does; texts joined to
+    sequences of up to the model's length; and what no text holds: single tokens, one token many times, and random ones,
+    of the whole vocabulary.
 
     Raises
     ------
@@ -58,9 +61,11 @@ def calibration_sequences(model: EncoderModel, texts: Sequence[str]) -> list[NDA
     check_texts(texts)
     if model.tokenizer is None:
         raise ModelError(f"the model {model.name} has no tokenizer, so it takes no text")
+    if len(texts) > _MOST_TEXTS:
+        texts = [texts[index * len(texts) // _MOST_TEXTS] for index in range(_MOST_TEXTS)]
     front, back = _special_tokens(model)
     room = max(model.max_tokens - len(front) - len(back), 0)
-    bodies = [model.tokenizer.encode(model.prompt + text, add_special_tokens=False).ids for text in texts]
+    bodies = [encode(model.tokenizer, model.prompt + text, special=False) for text in texts]
     chosen = [piece for body in bodies for piece in _pieces(body, room)]
     fragments = max(_FRAGMENTS, -(-MINIMUM_SEQUENCES // len(texts)) - 1)
     for index, body in enumerate(bodies):

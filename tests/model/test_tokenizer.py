@@ -140,4 +140,5 @@ def test_texts_that_the_tokenizer_cannot_take_are_refused():
     assert refusal(model.tokenize, "blue") == (
         "the tokenizer can't take the text 'blue': WordLevel error: Missing [UNK] token from the vocabulary")
     made.post_processor = TemplateProcessing(single="[A]:0 $A:1", special_tokens=[("[A]", 1)])
+    model = EncoderModel.from_arrays(tiny_models.arrays(), heads=2, tokenizer=made)
     assert refusal(model.tokenize, "red") == "the tokenizer must give every token of a text the type 0, not 1"

@@ -193,3 +193,17 @@ def test_an_adapter_is_refused(tmp_path: Path):
     assert refusal(folder) == (
         "adapter_config.json asks for an adapter beside the weights, which isn't read: merge it into them, as "
         f"merge_and_unload of the library peft does ({folder / 'adapter_config.json'})")
+
+
+def test_an_array_is_taken_from_the_file_that_the_index_names(tmp_path: Path):
+    places = write_parts(write_folder(tmp_path))
+    right = EncoderModel.from_folder(tmp_path)
+    first, second = sorted(set(places.values()))
+    name = next(name for name, file in places.items() if file == first and name != QUERY)
+    arrays = tiny_models.arrays()
+    save_file({n: array for n, array in arrays.items() if places[n] == second} | {name: 2 * arrays[name]},
+              tmp_path / second)
+    assert EncoderModel.from_folder(tmp_path).fingerprint == right.fingerprint
+    elsewhere = first if places[QUERY] == second else second
+    write_index(tmp_path, places | {QUERY: elsewhere})
+    assert refusal(tmp_path).startswith(f"{QUERY} is missing from {elsewhere}, ")

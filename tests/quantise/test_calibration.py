@@ -144,3 +144,14 @@ def test_the_other_evaluation_texts_are_not_used_for_calibration():
     used = {tuple(ids) for ids in chosen(model, calibration_sentences())}
     ids = [tuple(model.tokenize(text).tolist()) for texts in kinds.values() for text in texts]
     assert not {text for text in ids if len(text) > 3} & used
+
+
+def test_of_many_texts_an_even_sample_is_taken(model: EncoderModel, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(calibration, "_MOST_TEXTS", 3)
+    few, many = ["red", "blue", "cat"], ["red", "red", "blue", "blue", "cat", "cat"]
+    found = [np.concatenate(calibration_sequences(model, texts)) for texts in (few, many)]
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_text_that_no_tokenizer_takes_is_refused(model: EncoderModel):
+    assert refusal(calibration_sequences, model, ["\ud800"]).startswith("the tokenizer can't take the text ")
