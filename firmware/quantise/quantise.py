@@ -125,10 +125,14 @@ def quantise_encoder(model: EncoderModel, sequences: Sequence[Float], *, gptq: b
     layers, scales = [], [grid.scale]
     for index, layer in enumerate(model.layers):
         try:
-            tensors = forward(layer, model.heads, model.epsilon, rows, lengths)
+            # Numbers that are too large for a float are refused below, or stop the exact products.
+            with np.errstate(over="ignore", invalid="ignore"):
+                tensors = forward(layer, model.heads, model.epsilon, rows, lengths)
+            if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+                raise ValueError("its numbers are beyond those of float32")
             output = _input_grid(tensors["output"], _norm_finest(layer.output_norm_gain, layer.output_norm_shift))
             layers.append(_quantise_layer(layer, model.heads, tensors, grid, output, gptq))
-        except ValueError as error:
+        except (IndexError, OverflowError, ValueError) as error:
             raise ModelError(f"layer {index} doesn't fit the integer formats: {error}") from error
         rows, grid = tensors["output"], output
         scales.append(grid.scale)
