@@ -1,5 +1,6 @@
 """Two accelerators of different configurations in one design: from one conversion, and from two generated folders."""
 
+import pytest
 from celosia.generators.files import sources_of
 from celosia.generators.verilog import convert, simulation_models, to_verilog
 from celosia.hdl.bus.axi import flat_ports
@@ -21,6 +22,7 @@ def check(verilog, configs):
         "programs": 5, "configs": {name: config.to_toml() for name, config in configs.items()}})
 
 
+@pytest.mark.regress
 def test_two_accelerators_in_one_amaranth_design():
     configs = {"first": FLAT, "second": SQUARE}
     design = Several(configs)

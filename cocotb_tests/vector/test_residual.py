@@ -17,7 +17,7 @@ def run(shape, pause=0):
                   parameters={"config": config.to_toml(), "pause": pause})
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ["rect", pytest.param("many-slices", marks=pytest.mark.regress)])
 def test_no_word_is_read_while_it_is_written(shape):
     run(shape)
 

@@ -226,7 +226,7 @@ def _everywhere(bounds) -> list:
 class OwedReadProof(Proof):
     """Bursts that the memory owes, counted outside."""
 
-    depth = 14
+    depth = 12
     induction = False
     fetch_valid: In(1)
     load_valid: In(1)
@@ -258,7 +258,7 @@ class OwedReadProof(Proof):
 class OwedWriteProof(Proof):
     """Beats that a burst owes, for the burst of any number: exactly as many as its length says, the last marked."""
 
-    depth = 14
+    depth = 12
     induction = False
     length: In(1)
     last: In(1)
