@@ -17,7 +17,7 @@ _RUN = [sys.executable, "-m", "celosia", "run", "--config", "tiny", "--model", "
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with a model, which has 12 positions: too few for the sentences that come with Celosia."""
+    """A folder with a model, which has 12 positions, and texts to calibrate it with."""
     (tmp_path / "model").mkdir()
     write_folder(tmp_path / "model")
     tokenizer().save(str(tmp_path / "model" / "tokenizer.json"))
