@@ -30,6 +30,8 @@ four states and is far slower; its waves are in ``dump.fst``. A testbench that t
 number fails there: read signals as ``int(signal.value)`` or compare them, and never ask cocotb to resolve an x.
 ``cocotb_tests/simulators`` is what runs under Icarus each time.
 
+A test that must see a planted fault fixes the seed: one draw in many may miss it.
+
 Give each coroutine a ``timeout_time``: a design that hangs would otherwise run for ever.
 """
 
