@@ -14,7 +14,7 @@ ARGS ?=
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test regress unit cocotb icarus bench generate synth formal docs lint clean
+.PHONY: help run test regress unit cocotb icarus bench generate synth area formal docs lint clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -46,6 +46,10 @@ generate: $(INSTALLED) ## Verilog, header, register map, FuseSoC core, ...: CONF
 synth: $(INSTALLED) ## resources, and timing on ECP5: CONFIG=small PART=LFE5U-85F|ultrascale+|... ARGS="--set lanes=4"
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e ".[synth]"
 	$(PY) -m celosia.synth --config $(CONFIG) --part $(PART) --results bench/synth.json $(ARGS)
+
+area: $(INSTALLED) ## gates of an ASIC, block by block, and the longest path: CONFIG=small ARGS="--set rows=16"
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e ".[area]"
+	$(PY) -m celosia.synth.area --config $(CONFIG) $(ARGS)
 
 formal: $(INSTALLED) ## prove the properties of the memory bus, and that planted faults are found
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e ".[formal]"

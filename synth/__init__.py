@@ -1,1 +1,1 @@
-"""FPGA flows and formal proofs."""
+"""FPGA flows, gates of an ASIC, and formal proofs."""

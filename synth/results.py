@@ -1,6 +1,8 @@
 """The results of synthesis: kept in a file, shown as a table, compared with those before."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +10,20 @@ from rich.table import Table
 
 from .resources import RESOURCES
 
-__all__ = ["compare", "save", "table", "worse"]
+__all__ = ["FPGA_RULES", "Rule", "compare", "save", "table", "worse"]
 
-#: What is compared, and whether more of it is better.
-_COMPARED = {"mhz": True, "luts": False, "flip_flops": False, "multipliers": False, "block_rams": False,
-             "lut_levels": False}
-#: Placement is a matter of chance: less than this is no change.
-_TOLERANCE = {"mhz": 0.05, "luts": 0.02, "flip_flops": 0.02}
+
+@dataclass(frozen=True)
+class Rule:
+    """How a figure is compared: whether more of it is better, and what share of it is no change."""
+
+    more_is_better: bool = False
+    tolerance: float = 0.0
+
+
+#: Of synthesis for an FPGA. Placement is a matter of chance.
+FPGA_RULES = {"mhz": Rule(True, 0.05), "luts": Rule(tolerance=0.02), "flip_flops": Rule(tolerance=0.02),
+              "multipliers": Rule(), "block_rams": Rule(), "lut_levels": Rule()}
 
 
 def _key(entry: dict[str, Any]) -> tuple[str, str]:
@@ -28,23 +37,25 @@ def save(path: Path, entries: list[dict[str, Any]]) -> None:
     path.write_text(json.dumps([merged[key] for key in sorted(merged)], indent=1) + "\n")
 
 
-def worse(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+def worse(before: dict[str, Any], after: dict[str, Any], rules: Mapping[str, Rule] = FPGA_RULES) -> list[str]:
     """What got worse between two entries of the same configuration and part, in words."""
     found = []
-    for name, more_is_better in _COMPARED.items():
+    for name, rule in rules.items():
         old, new = before.get(name), after.get(name)
         if old is None or new is None:
             continue
-        change = (old - new if more_is_better else new - old) / max(old, 1e-9)
-        if change > _TOLERANCE.get(name, 0):
+        change = (old - new if rule.more_is_better else new - old) / max(old, 1e-9)
+        if change > rule.tolerance:
             found.append(f"{after['config']} on {after['part']}: {name} was {old:g}, is {new:g}")
     return found
 
 
-def compare(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[str]:
+def compare(
+    before: list[dict[str, Any]], after: list[dict[str, Any]], rules: Mapping[str, Rule] = FPGA_RULES
+) -> list[str]:
     """What got worse in any entry that both lists have."""
     known = {_key(entry): entry for entry in before}
-    return [line for entry in after if _key(entry) in known for line in worse(known[_key(entry)], entry)]
+    return [line for entry in after if _key(entry) in known for line in worse(known[_key(entry)], entry, rules)]
 
 
 def table(entries: list[dict[str, Any]]) -> Table:

@@ -24,8 +24,8 @@ def _checkout(folder):
 def test_every_target_works_whatever_the_path(tmp_path, name):
     folder = _checkout(tmp_path / name)
     (folder / ".venv" / ".installed").touch()
-    for target in ("run", "unit", "cocotb", "icarus", "regress", "bench", "generate", "synth", "formal", "docs", "lint",
-                   "test"):
+    for target in ("run", "unit", "cocotb", "icarus", "regress", "bench", "generate", "synth", "area", "formal", "docs",
+                   "lint", "test"):
         done = subprocess.run(["make", "--no-print-directory", target], cwd=folder, capture_output=True, text=True,
                               check=False)
         assert (done.returncode, done.stderr) == (0, "")
