@@ -139,6 +139,24 @@ async def array_accumulates_and_chains(dut):
 
 
 @cocotb.test(**LIMIT)
+async def array_takes_wide_tensors_plane_by_plane(dut):
+    """12 bits of A: the upper plane, then the lower one, which counts the sums before it 256 fold."""
+    for m in (1, 3, CONFIG.cols + 1):
+        driver, rng = await _driver(dut)
+        k, n = 2 * CONFIG.rows, 2 * CONFIG.cols
+        a = rng.integers(-2048, 2048, (m, k), dtype=np.int16)
+        b = rng.integers(-127, 128, (n, k), dtype=np.int8)
+        a_address, a_stride = await driver.place(kernels.planes(a, CONFIG.rows))
+        b_address, b_stride = await driver.place(b)
+        where = {"accumulator": 0, "accumulator_stride": m, "m": m}
+        product = {"a_stride": a_stride, "b": b_address, "b_stride": b_stride, "n_tiles": 2, "k_tiles": 2, "a_wide": 1}
+        await driver.matmul(a=a_address + 1, **product, **where)
+        await driver.matmul(a=a_address, **product, **where, a_unsigned=1, accumulate=1, scale_accumulators=1)
+        await driver.finish("matmul")
+        await _check_requantised(driver, rng, kernels.matmul(a, b), where | {"groups": n // CONFIG.lanes})
+
+
+@cocotb.test(**LIMIT)
 async def array_never_waits_for_a_tile_at_full_height(dut):
     """With at least ``cols`` rows, and as many as the accumulators need between two sums, the array is active in every
     cycle between the first row and the last."""
@@ -221,8 +239,9 @@ async def softmax_equals_golden(dut):
 
 @cocotb.test(**LIMIT)
 async def layer_norm_equals_golden(dut):
-    """Residual sum, statistics and normalisation of rows whose width is no multiple of the array."""
-    for m in [1, 2, 5, CONFIG.cols]:
+    """Residual sum, statistics and normalisation of rows whose width is no multiple of the array; and without the
+    mean, RMSNorm."""
+    for m, rms in [(1, False), (2, False), (3, True), (5, False), (CONFIG.cols, random.random() < 0.5)]:
         driver, rng = await _driver(dut)
         n = random.randint(CONFIG.cols + 1, 3 * CONFIG.cols)
         acc, where = await _product(driver, rng, m, n, 2)
@@ -234,7 +253,7 @@ async def layer_norm_equals_golden(dut):
             array[~inside] = 0
         x = np.where(inside, rng.integers(-128, 128, acc.shape), 0).astype(np.int8)
         residual, residual_stride = await driver.place(x)
-        scalar = kernels.mean_scalar(n)
+        scalar = kernels.RMS_SCALAR if rms else kernels.mean_scalar(n)
         row = random.randrange(CONFIG.row_entries - m)
         await driver.vector(Function.RESIDUAL, parameters=await driver.parameters(_records(first), _records(adds)),
                             residual=residual, residual_stride=residual_stride, row=row,
@@ -265,6 +284,25 @@ async def row_requantisation_equals_golden(dut):
         await _run(driver)
         np.testing.assert_array_equal(await driver.fetch(address, acc.shape), kernels.row_requantise(acc, rows),
                                       strict=True)
+
+
+@cocotb.test(**LIMIT)
+async def rotary_embeddings_are_products(dut):
+    """The heads of a token are the rows of A, B is its position's rotation: tiles on its diagonal are enough."""
+    driver, rng = await _driver(dut)
+    rows, cols, heads = CONFIG.rows, CONFIG.cols, 3
+    width = 2 * max(rows, cols)
+    x = rng.integers(-127, 128, (heads, width), dtype=np.int8)
+    rotation = kernels.rotation(random.randrange(512), width)
+    (a, stride), (b, b_stride) = await driver.place(x), await driver.place(rotation)
+    for tile in range(width // cols):
+        first_k = tile * cols // rows
+        await driver.matmul(
+            a=a + first_k, a_stride=stride, b=b + tile * cols * b_stride + first_k, b_stride=b_stride,
+            accumulator=tile * heads, m=heads, n_tiles=1, k_tiles=max(1, cols // rows))
+    await driver.finish("matmul")
+    where = {"accumulator": 0, "accumulator_stride": heads, "m": heads, "groups": width // CONFIG.lanes}
+    await _check_requantised(driver, rng, kernels.matmul(x, rotation), where)
 
 
 @cocotb.test(**LIMIT)

@@ -83,7 +83,8 @@ class RandomProgram:
         self._m = self._m_before = 1
         self._tiles_before = 1, 0, 1
         self._initialise()
-        makers = [self._load, self._store, self._matmul, self._matmul, self._vector, self._vector, self._vector]
+        makers = [self._load, self._store, self._matmul, self._matmul, self._vector, self._vector, self._vector] * 3
+        makers += [self._wide_matmul, self._wide_matmul]
         while len(self.instructions) < length:
             random.choice(makers)()
         self._show()
@@ -185,15 +186,28 @@ class RandomProgram:
         return self._tiles_before
 
     def _matmul(self) -> None:
+        fields = self._product(1)
+        self._add(Opcode.MATMUL, **fields, accumulate=random.getrandbits(1), a_unsigned=random.getrandbits(1))
+
+    def _wide_matmul(self) -> None:
+        """The upper plane of A, and then the lower one; the upper may itself come in two products."""
+        fields = self._product(2)
+        a, upper = fields.pop("a"), fields | {"a_wide": 1}
+        if random.random() < 0.3:
+            self._add(Opcode.MATMUL, a=a, **upper)
+            upper["accumulate"] = 1
+        self._add(Opcode.MATMUL, a=a + 1, **upper)
+        self._add(Opcode.MATMUL, a=a, **{**upper, "accumulate": 1}, a_unsigned=1, scale_accumulators=1)
+
+    def _product(self, planes: int) -> dict[str, int]:
         config = self.config
         m = random.choice([1, 1, 2, 3, 4, 5, 8, 12])
         n_tiles, accumulator, accumulator_stride = self._tiles(m, 3)
         k_tiles = random.choice([1, 1, 2, 3])
-        a, a_stride = self._place(k_tiles, m)
+        a, a_stride = self._place(planes * k_tiles, m)
         b, b_stride = self._place(k_tiles, n_tiles * config.cols)
-        self._add(Opcode.MATMUL, a=a, a_stride=a_stride, b=b, b_stride=b_stride, accumulator=accumulator,
-                  accumulator_stride=accumulator_stride, m=m, n_tiles=n_tiles, k_tiles=k_tiles,
-                  accumulate=random.getrandbits(1), a_unsigned=random.getrandbits(1))
+        return {"a": a, "a_stride": a_stride, "b": b, "b_stride": b_stride, "accumulator": accumulator,
+                "accumulator_stride": accumulator_stride, "m": m, "n_tiles": n_tiles, "k_tiles": k_tiles}
 
     def _vector(self) -> None:
         config = self.config

@@ -208,9 +208,14 @@ MATMUL = Format(
     """``C[m, n] (+)= sum_k A[m, k] * B[n, k]`` for ``m`` rows, ``n_tiles * cols`` columns and
     ``k_tiles * rows`` reduction elements.
 
-    The A word of (m, k tile) lies at ``a + m * a_stride + k tile``, the B word of (n, k tile) at
+    The A word of (m, k tile) lies at ``a + m * a_stride + k tile`` (of a plane of a wide tensor, which ``a_wide``
+    tells, at ``a + m * a_stride + 2 * k tile``), the B word of (n, k tile) at
     ``b + n * b_stride + k tile``, the accumulator word of (m, n tile) at
-    ``accumulator + n tile * accumulator_stride + m``, all in one half.""",
+    ``accumulator + n tile * accumulator_stride + m``, all in one half.
+
+    A wide tensor has 16 bits an element: of each ``rows`` columns a word of lower bytes (uint8), and then one of upper
+    bytes (int8). As A it takes two products: of its upper plane, and then of its lower one with
+    ``scale_accumulators``.""",
     (
         *_HEADER,
         Field("a", 16, "scratchpad word of A[0, 0]"),
@@ -224,6 +229,8 @@ MATMUL = Format(
         Field("k_tiles", 16, "reduction tiles, at least 1"),
         Field("accumulate", 1, "1: add to the accumulators; 0: overwrite them"),
         Field("a_unsigned", 1, "1: A is uint8; 0: int8. B is always int8"),
+        Field("a_wide", 1, "1: A is a plane of a wide tensor: its k tiles lie two words apart"),
+        Field("scale_accumulators", 1, "1, with `accumulate`: add to 256 times the accumulators"),
     ),
     INSTRUCTION_BYTES,
 )

@@ -211,7 +211,9 @@ class FunctionalMachine:
         _at_least_one(f, "m", "n_tiles", "k_tiles")
         m, n, k = f["m"], f["n_tiles"] * config.cols, f["k_tiles"] * config.rows
         _require(k <= config.max_k, f"k_tiles * rows must be at most max_k = {config.max_k}, not {k}")
-        a = memories.area(Space.SCRATCHPAD, "a", f["a"], m, f["a_stride"], f["k_tiles"], write=False)
+        step = 2 if f["a_wide"] else 1
+        a_words = step * (f["k_tiles"] - 1) + 1
+        a = memories.area(Space.SCRATCHPAD, "a", f["a"], m, f["a_stride"], a_words, write=False)[:, ::step]
         b = memories.area(Space.SCRATCHPAD, "b", f["b"], n, f["b_stride"], f["k_tiles"], write=False)
         c = memories.accumulator_area(f, f["n_tiles"], write=True)
         left = self.scratchpad[a].reshape(m, k)
@@ -219,7 +221,7 @@ class FunctionalMachine:
         product = kernels.matmul(left if f["a_unsigned"] else left.view(np.int8), right)
         product = product.reshape(m, f["n_tiles"], config.cols).swapaxes(0, 1)
         if f["accumulate"]:
-            total = self.accumulators[c].astype(np.int64) + product
+            total = self.accumulators[c].astype(np.int64) * (256 if f["scale_accumulators"] else 1) + product
             _require(np.abs(total).max() < 2**31, f"a sum must fit 32 bits, not reach {np.abs(total).max()}")
             product = total.astype(np.int32)
         self.accumulators[c] = product

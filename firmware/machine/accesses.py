@@ -59,7 +59,7 @@ def _matmul(config: AcceleratorConfig, f: dict[str, int]) -> list[Access]:
     k = f["k_tiles"]
     sums = (f["accumulator"], f["n_tiles"], f["accumulator_stride"], f["m"])
     result = [
-        Access(Space.SCRATCHPAD, False, f["a"], f["m"], f["a_stride"], k),
+        Access(Space.SCRATCHPAD, False, f["a"], f["m"], f["a_stride"], 2 * k - 1 if f.get("a_wide") else k),
         Access(Space.SCRATCHPAD, False, f["b"], f["n_tiles"] * config.cols, f["b_stride"], k),
         Access(Space.ACCUMULATOR, True, *sums),
     ]

@@ -22,7 +22,7 @@ TAG_LEAD = ACCUMULATOR_READ_LATENCY + 1
 
 
 class AccumulateStage(wiring.Component):
-    """Adds each vector of sums to its accumulator word, or overwrites it.
+    """Adds each vector of sums to its accumulator word or to 256 times that, or overwrites it.
 
     Members
     -------
@@ -57,12 +57,14 @@ class AccumulateStage(wiring.Component):
             self.port.read_address.eq(tag.address),
         ]
         before = [Signal(signed(32), name=f"before_{c}", reset_less=True) for c in range(self.config.cols)]
-        overwrites = Signal(reset_less=True)
+        overwrites, scales = (Signal(name=name, reset_less=True) for name in ("overwrites", "scales"))
         for stage in range(TAG_LEAD):
             if stage == ACCUMULATOR_READ_LATENCY - 1:
-                m.d.sync += overwrites.eq(~tag.add)
+                m.d.sync += [overwrites.eq(~tag.add), scales.eq(tag.scale)]
             if stage == ACCUMULATOR_READ_LATENCY:
-                m.d.sync += [word.eq(Mux(overwrites, 0, self.port.read_data[c])) for c, word in enumerate(before)]
+                for c, word in enumerate(before):
+                    read = self.port.read_data[c]
+                    m.d.sync += word.eq(Mux(overwrites, 0, Mux(scales, read << 8, read)))
             next_valid, next_tag = Signal(name=f"valid_{stage}"), Signal(RowTag, name=f"tag_{stage}", reset_less=True)
             m.d.sync += [next_valid.eq(valid), next_tag.eq(tag)]
             valid, tag = next_valid, next_tag

@@ -21,6 +21,7 @@ class RowTag(data.Struct):
 
     address: 16
     add: 1
+    scale: 1  # add to 256 times the word
     last: 1
 
 
@@ -239,9 +240,10 @@ class ActivationFeeder(wiring.Component):
         address, tile_start, accumulator, column_start = (Signal(16, name=name, reset_less=True) for name in (
             "address", "tile_start", "accumulator", "column_start"))
         row, k, n = (Signal(16, name=name, reset_less=True) for name in ("row", "k", "n"))  # left after this one
-        first_row, last_row, last_k, last_n, few_rows, add, one_row, one_k = (
+        first_row, last_row, last_k, last_n, few_rows, add, scale, one_row, one_k = (
             Signal(name=name, reset_less=True) for name in (
-                "first_row", "last_row", "last_k", "last_n", "few_rows", "add", "one_row", "one_k"))
+                "first_row", "last_row", "last_k", "last_n", "few_rows", "add", "scale", "one_row", "one_k"))
+        next_tile = Signal(16)
         tile_waits = Signal()  # to be swapped in
         since_tile = Signal(range(ACCUMULATE_SPACING))
         settled = Signal(init=1)
@@ -255,7 +257,8 @@ class ActivationFeeder(wiring.Component):
             requests.input.valid.eq(started & (~first_row | tile)),
             step.eq(requests.input.valid & requests.input.ready),
             new.address.eq(address), new.first.eq(first_row), new.unsigned.eq(instruction.a_unsigned),
-            new.tag.address.eq(accumulator), new.tag.add.eq(add), new.tag.last.eq(last),
+            new.tag.address.eq(accumulator), new.tag.add.eq(add), new.tag.scale.eq(scale), new.tag.last.eq(last),
+            next_tile.eq(tile_start + Mux(instruction.a_wide, 2, 1)),
             self.progress.row.eq(self.row),
             self.progress.bank.eq(self.port.enable & ~self.port.ready),
             self.progress.half.eq(waiting),
@@ -276,15 +279,15 @@ class ActivationFeeder(wiring.Component):
             with m.If(last_row):
                 m.d.sync += [
                     first_row.eq(1), row.eq(instruction.m - 1), last_row.eq(one_row),
-                    k.eq(k - 1), last_k.eq(k == 1), add.eq(1),
-                    tile_start.eq(tile_start + 1), address.eq(tile_start + 1), accumulator.eq(column_start),
+                    k.eq(k - 1), last_k.eq(k == 1), add.eq(1), scale.eq(0),
+                    tile_start.eq(next_tile), address.eq(next_tile), accumulator.eq(column_start),
                 ]
                 with m.If(last | few_rows):
                     m.d.sync += [since_tile.eq(ACCUMULATE_SPACING - 1), settled.eq(0)]
                 with m.If(last_k):
                     m.d.sync += [
                         k.eq(instruction.k_tiles - 1), last_k.eq(one_k), n.eq(n - 1), last_n.eq(n == 1),
-                        add.eq(instruction.accumulate),
+                        add.eq(instruction.accumulate), scale.eq(instruction.scale_accumulators),
                         tile_start.eq(instruction.a), address.eq(instruction.a),
                         column_start.eq(column_start + instruction.accumulator_stride),
                         accumulator.eq(column_start + instruction.accumulator_stride),
@@ -294,6 +297,7 @@ class ActivationFeeder(wiring.Component):
         with m.If(~active):  # a copy that is not needed does no harm
             m.d.sync += [
                 active.eq(accept), started.eq(accept & claimed), first_row.eq(1), add.eq(payload.accumulate),
+                scale.eq(payload.scale_accumulators),
                 instruction.eq(payload), address.eq(payload.a), tile_start.eq(payload.a),
                 accumulator.eq(payload.accumulator), column_start.eq(payload.accumulator), row.eq(payload.m - 1),
                 k.eq(payload.k_tiles - 1), n.eq(payload.n_tiles - 1), last_row.eq(payload.m == 1),

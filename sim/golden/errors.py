@@ -14,7 +14,8 @@ from . import kernels
 from .parameters import ScalarParameters, SecondParameters
 
 __all__ = ["LAYER_NORM_ROWS", "Measurement", "attention_error", "exponential_error", "gelu_error",
-           "layer_norm_error", "measurements", "reciprocal_error", "reciprocal_square_root_error"]
+           "layer_norm_error", "measurements", "reciprocal_error", "reciprocal_square_root_error",
+           "rotation_error"]
 
 #: Kinds of random rows for LayerNorm: deviation and mean on the 16-bit grid, factor of two outlier channels.
 LAYER_NORM_ROWS = {
@@ -97,9 +98,16 @@ def attention_error(deviation: float, columns: int, seed: int = 0) -> tuple[floa
     return relative(quotient), relative(output * scale)
 
 
-def layer_norm_error(width: int, rows: str, seed: int = 0) -> float:
-    """Largest distance of the int8 LayerNorm from the real one, in steps, over 200 rows of a kind of
-    ``LAYER_NORM_ROWS``, with random gamma of either sign and random beta. Rounding alone costs 0.5."""
+def rotation_error(width: int = 64, positions: int = 2048) -> float:
+    """Largest change of the length of a pair of columns by the int8 rotation, over all positions, relative."""
+    matrices = (kernels.rotation(position, width).astype(np.float64) for position in range(positions))
+    lengths = (np.hypot(matrix.diagonal()[::2], matrix.diagonal(-1)[::2]) / 127 for matrix in matrices)
+    return max(float(np.abs(length - 1).max()) for length in lengths)
+
+
+def layer_norm_error(width: int, rows: str, seed: int = 0, rms: bool = False) -> float:
+    """Largest distance of the int8 LayerNorm (RMSNorm with ``rms``) from the real one, in steps, over 200 rows of a
+    kind of ``LAYER_NORM_ROWS``, with random gamma of either sign and random beta. Rounding alone costs 0.5."""
     rng = np.random.default_rng(seed)
     deviation, mean, outlier = LAYER_NORM_ROWS[rows]
     h = rng.normal(0, deviation, (200, width)) + mean * rng.choice([-1, 1], (200, 1))
@@ -108,10 +116,13 @@ def layer_norm_error(width: int, rows: str, seed: int = 0) -> float:
     gamma = rng.uniform(0.5, 1.5, width) * rng.choice([-1, 1], width)
     beta = rng.normal(0, 0.3, width)
 
-    exact = (h - h.mean(axis=1, keepdims=True)) / h.std(axis=1, keepdims=True) * gamma + beta
+    if rms:
+        exact = h / np.sqrt(np.mean(h.astype(np.float64) ** 2, axis=1, keepdims=True)) * gamma + beta
+    else:
+        exact = (h - h.mean(axis=1, keepdims=True)) / h.std(axis=1, keepdims=True) * gamma + beta
     scale = np.abs(exact).max(axis=0) / 127
     second = second_parameters(gamma * math.sqrt(width) / scale / 2**17, beta / scale)
-    y = kernels.layer_norm(h, kernels.mean_scalar(width), second)
+    y = kernels.layer_norm(h, kernels.RMS_SCALAR if rms else kernels.mean_scalar(width), second)
     return float(np.abs(y - exact / scale).max())
 
 
@@ -129,8 +140,11 @@ def measurements() -> Iterator[Measurement]:
             yield Measurement("P.V quotient", inputs, quotient, bound, "relative RMS")
             yield Measurement("P.V as int8", inputs, output, bound, "relative RMS")
     for rows in LAYER_NORM_ROWS:
-        worst = max(layer_norm_error(width, rows) for width in (32, 64, 100, 384, 768, 1000, 1024))
-        yield Measurement("LayerNorm", f"rows of 32 to 1024, {rows}", worst, 1, "int8 steps")
+        for norm in "LayerNorm", "RMSNorm":
+            worst = max(layer_norm_error(width, rows, rms=norm == "RMSNorm")
+                        for width in (32, 64, 100, 384, 768, 1000, 1024))
+            yield Measurement(norm, f"rows of 32 to 1024, {rows}", worst, 1, "int8 steps")
+    yield Measurement("rotation", "heads of 64, positions to 2048", rotation_error(), 0.006, "relative length")
 
 
 def main() -> None:

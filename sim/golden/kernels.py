@@ -19,10 +19,32 @@ from .tables import (
     RSQRT_DROP,
 )
 
-__all__ = ["attention_output", "exponential", "fit_multiplier", "gelu", "gelu_fixed", "layer_norm",
-           "layer_norm_statistics", "matmul", "mean_scalar", "normalise", "reciprocal",
-           "reciprocal_square_root", "requantise", "residual", "row_maximum", "row_requantise", "saturate",
-           "scale1", "scale2", "shift_round", "softmax_numerators"]
+__all__ = [
+    "RMS_SCALAR",
+    "attention_output",
+    "exponential",
+    "fit_multiplier",
+    "gelu",
+    "gelu_fixed",
+    "layer_norm",
+    "layer_norm_statistics",
+    "matmul",
+    "mean_scalar",
+    "normalise",
+    "planes",
+    "reciprocal",
+    "reciprocal_square_root",
+    "requantise",
+    "residual",
+    "rotation",
+    "row_maximum",
+    "row_requantise",
+    "saturate",
+    "scale1",
+    "scale2",
+    "shift_round",
+    "softmax_numerators",
+]
 
 Int16 = NDArray[np.int16]
 Int64 = NDArray[np.int64]
@@ -58,24 +80,37 @@ def scale2(x: ArrayLike, offset: ArrayLike, multiplier: ArrayLike, shift: ArrayL
     return saturate(shift_round(_wide(x) * _wide(multiplier) + _wide(offset), shift), 18)
 
 
-def matmul(a: NDArray[np.int8] | NDArray[np.uint8], b: Int8) -> Int32:
-    """C[m, n] = sum_k A[m, k] * B[n, k]: a int8 or uint8 [M, K], b int8 [N, K].
+def matmul(a: NDArray[np.int8] | NDArray[np.uint8] | Int16, b: Int8) -> Int32:
+    """C[m, n] = sum_k A[m, k] * B[n, k]: a int8, uint8 or int16 [M, K], b int8 [N, K].
 
     A floating-point product of integers is exact while every sum stays below the width of the mantissa.
 
     Raises
     ------
     ValueError
-        When the shapes don't fit each other, or K is above 65536, where an int32 could overflow.
+        When the shapes don't fit each other, or K is above 65536 or a so large that an int32 could overflow.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"a and b must be [M, K] and [N, K], not {list(a.shape)} and {list(b.shape)}")
     if a.shape[1] > 65536:
         raise ValueError(f"K must be at most 65536, not {a.shape[1]}")
-    largest = a.shape[1] * (255 if a.dtype == np.uint8 else 128) * 128
+    wide = a.dtype == np.int16
+    peak = int(np.abs(a.astype(np.int32)).max(initial=0)) if wide else 255 if a.dtype == np.uint8 else 128
+    largest = a.shape[1] * peak * 128
+    if wide and largest >= 2**31:
+        raise ValueError(f"K times the largest |a| must be below 2**24, not {a.shape[1]} times {peak}")
     if largest <= 2**24:
         return (a.astype(np.float32) @ b.astype(np.float32).T).astype(np.int32)
     return (a.astype(np.float64) @ b.astype(np.float64).T).astype(np.int32)
+
+
+def planes(x: Int16, word: int) -> UInt8:
+    """A wide tensor [M, N] as it lies in memory [M, 2 N]: of each ``word`` columns the lower bytes, then the upper.
+
+    x = 256 * upper + lower, with the upper plane int8 and the lower uint8; N is a multiple of ``word``.
+    """
+    m, n = x.shape
+    return x.astype("<i2").view(np.uint8).reshape(m, n // word, word, 2).swapaxes(2, 3).reshape(m, 2 * n)
 
 
 def _first(acc: ArrayLike, first: FirstParameters) -> Int64:
@@ -200,8 +235,27 @@ def statistics_of_sums(s1: Int64, s2: Int64, scalar: ScalarParameters) -> tuple[
 
 
 def layer_norm(h: ArrayLike, scalar: ScalarParameters, second: SecondParameters) -> Int8:
-    """LayerNorm of the rows of h (16 bits [M, N]) to int8, by column."""
+    """LayerNorm of the rows of h (16 bits [M, N]) to int8, by column; RMSNorm with ``scalar`` = ``RMS_SCALAR``."""
     return normalise(h, *layer_norm_statistics(h, scalar), second)
+
+
+def rotation(position: int, width: int, base: float = 10000.0) -> Int8:
+    """The rotary embedding of ``position`` for heads of ``width`` columns as a B of :func:`matmul`, in steps of 1/127.
+
+    Columns 2 i and 2 i + 1 turn by ``position * base ** (-2 i / width)`` (Su et al., arXiv 2104.09864, 3.2.2): only
+    blocks of two by two on the diagonal are not zero.
+    """
+    angle = position * base ** (-np.arange(0, width, 2) / width)
+    cosine, sine = np.rint(127 * np.cos(angle)), np.rint(127 * np.sin(angle))
+    even = np.arange(0, width, 2)
+    matrix = np.zeros((width, width), np.int8)
+    matrix[even, even], matrix[even + 1, even + 1] = cosine, cosine
+    matrix[even, even + 1], matrix[even + 1, even] = -sine, sine
+    return matrix
+
+
+#: The mean of an RMSNorm is zero.
+RMS_SCALAR = ScalarParameters(0, 1)
 
 
 def fit_multiplier(ratio: ArrayLike, bits: int = 16, max_shift: int = 47) -> tuple[Int64, Int64]:

@@ -56,10 +56,11 @@ def test_attention_error(deviation, bound, columns):
         assert output <= bound
 
 
+@pytest.mark.parametrize("rms", [False, True])
 @pytest.mark.parametrize("rows", errors.LAYER_NORM_ROWS)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_layer_norm_error(width, rows):
-    assert errors.layer_norm_error(width, rows) <= 1
+def test_layer_norm_error(width, rows, rms):
+    assert errors.layer_norm_error(width, rows, rms=rms) <= 1
 
 
 def test_page_lists_every_measurement(pytestconfig):

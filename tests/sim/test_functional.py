@@ -143,6 +143,25 @@ def test_matmul(config, m, unsigned):
 
 
 @each_config
+@pytest.mark.parametrize("m", [1, 5])
+def test_matmul_of_a_wide_tensor(config, m):
+    rng = np.random.default_rng(m)
+    machine = FunctionalMachine(config, seed=1)
+    n, k = 2 * config.cols, 3 * config.rows
+    a = rng.integers(-2048, 2048, (m, k), dtype=np.int16)
+    b = rng.integers(-127, 128, (n, k), dtype=np.int8)
+    machine.scratchpad[10:][: 6 * m] = kernels.planes(a, config.rows).reshape(6 * m, -1)
+    machine.scratchpad[300:][: 3 * n] = b.view(np.uint8).reshape(3 * n, -1)
+    where = {"a_stride": 6, "b": 300, "b_stride": 3, "accumulator": 8, "accumulator_stride": m, "m": m,
+             "n_tiles": 2, "k_tiles": 3, "a_wide": 1}
+    run(config, matmul(a=11, **where),
+        matmul(a=10, **where, a_unsigned=1, accumulate=1, scale_accumulators=1), machine=machine)
+    product = kernels.matmul(a, b)
+    assert_array_equal(machine.accumulators[8 : 8 + m], product[:, : config.cols], strict=True)
+    assert_array_equal(machine.accumulators[8 + m : 8 + 2 * m], product[:, config.cols :], strict=True)
+
+
+@each_config
 @pytest.mark.parametrize("groups", [1, 3, 4])
 def test_requantise(config, groups):
     bench = Bench(config, groups=groups)
