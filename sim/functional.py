@@ -211,7 +211,7 @@ class FunctionalMachine:
         _at_least_one(f, "m", "n_tiles", "k_tiles")
         m, n, k = f["m"], f["n_tiles"] * config.cols, f["k_tiles"] * config.rows
         _require(k <= config.max_k, f"k_tiles * rows must be at most max_k = {config.max_k}, not {k}")
-        step = 2 if f["a_wide"] else 1
+        step = 2 if f["a_wide"] else 1  # words of the other plane lie between: they count as read, too
         a_words = step * (f["k_tiles"] - 1) + 1
         a = memories.area(Space.SCRATCHPAD, "a", f["a"], m, f["a_stride"], a_words, write=False)[:, ::step]
         b = memories.area(Space.SCRATCHPAD, "b", f["b"], n, f["b_stride"], f["k_tiles"], write=False)

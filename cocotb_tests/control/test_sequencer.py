@@ -16,10 +16,11 @@ CONFIGS = {
 }
 
 
+@pytest.mark.parametrize("bench", ["sequencer", "stops"])
 @pytest.mark.parametrize("name", [
     "4x4, 64 bits", *(pytest.param(name, marks=pytest.mark.regress) for name in CONFIGS if name != "4x4, 64 bits")])
-def test_programs(name):
+def test_programs(name, bench):
     config = CONFIGS[name]
     design = ControlPlane(config)
     run_testbench(
-        design, bench="control.bench_sequencer", ports=flat_ports(design), parameters={"config": config.to_toml()})
+        design, bench=f"control.bench_{bench}", ports=flat_ports(design), parameters={"config": config.to_toml()})

@@ -24,7 +24,7 @@ from .mapping import map_to_gates
 __all__ = ["measure"]
 
 _RESULTS = Path("bench", "area.json")
-#: What ``--check`` maps: the configurations that take less than a minute together.
+#: What ``--check`` maps: the smallest configurations.
 _CHECKED = ("tiny", "small")
 #: ABC's choices are a matter of chance.
 _RULES = {name: Rule(tolerance=0.02) for name in (

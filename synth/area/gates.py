@@ -1,7 +1,7 @@
 """What a gate, a flip-flop and a bit of memory cost: the weights that areas and delays are counted with.
 
-The unit of area is a NAND of two inputs, e; that of delay is what it takes. They are averages over published standard
-cell libraries, good for comparing two netlists, not for square millimetres: wires and sizes of gates are left out.
+The unit of area is a NAND of two inputs, e; that of delay is what it takes. The weights are round numbers, good for
+comparing two netlists, not for square millimetres: wires and sizes of gates are left out.
 """
 
 from collections.abc import Mapping

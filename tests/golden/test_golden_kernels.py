@@ -151,6 +151,8 @@ def test_matmul_refuses():
         kernels.matmul(np.zeros((2, 3), np.int8), np.zeros((2, 4), np.int8))
     with pytest.raises(ValueError, match=r"^K must be at most 65536, not 65537$"):
         kernels.matmul(np.zeros((1, 65537), np.int8), np.zeros((1, 65537), np.int8))
+    with pytest.raises(ValueError, match=r"^K times the largest \|a\| must be below 2\*\*24, not 512 times 32768$"):
+        kernels.matmul(np.full((1, 512), -32768, np.int16), np.zeros((1, 512), np.int8))
 
 
 @pytest.mark.parametrize(("bits", "max_shift"), [(16, 47), (15, 31)])
