@@ -117,6 +117,7 @@ class Recorder:
         self.operations: list[_Operation] = []
         self.ring_buffers: list[Buffer] = []
         self.region_buffers: list[Buffer] = []
+        self._unused: dict[int, list[Buffer]] = {}  # what goes to a region that nobody has used since, by its identity
 
     def _record(self, instruction: Instruction, operands: tuple[tuple[str, View], ...]) -> int:
         index = len(self.operations)
@@ -127,6 +128,8 @@ class Recorder:
                 fields[f"{name}_stride"] = view.stride
             if isinstance(base, Region):
                 base.last_use = index
+                for buffer in self._unused.pop(id(base), ()):
+                    buffer.first = index if buffer.first < 0 else buffer.first
                 continue
             if base.first < 0:
                 base.first = index
@@ -198,6 +201,7 @@ class Recorder:
         buffer.address = region.address + row * words
         buffer.ready = max(source.last_store(*rows), *(other.last_use for other in region.overlaps))
         self.region_buffers.append(buffer)
+        self._unused.setdefault(id(region), []).append(buffer)
         return View(buffer, 0, words)
 
     def stream(
@@ -301,20 +305,24 @@ class Recorder:
 
 
 class _Loads:
-    """The buffers that still have to be filled: those in the ring in the order of their first use, those in
-    regions in the order in which they were recorded; neither kind holds up the other."""
+    """The buffers that still have to be filled, in the order of their first use: those in the ring, and those in
+    regions; neither kind holds up the other."""
 
     def __init__(self, recorder: Recorder, ring: Ring, program: list[Instruction], ahead: bool):
         used = [buffer for buffer in recorder.ring_buffers if buffer.first >= 0]
         self._ring_buffers = deque(sorted(used, key=lambda buffer: buffer.first))
-        self._region_buffers = deque(recorder.region_buffers)
+        self._region_buffers = deque(sorted(recorder.region_buffers, key=lambda buffer: buffer.first))
         self._ring = ring
         self._program = program
         self._ahead = ahead
+        # Fetch stops at a load that the queue has no room for. As many loads as the queue holds may lie before an
+        # operation that does not need them: then fetch gets to it no later than the load that it does need.
+        self._most_ahead = recorder.config.queue_depth
+        self._waiting: list[int] = []  # for each load that is ahead, the operation that needs it
 
     def _fill_ring(self, done: int) -> bool:
         buffer = self._ring_buffers[0]
-        crowded = self._ring.buffers >= _MOST_BUFFERS
+        crowded = self._ring.buffers >= _MOST_BUFFERS or self._too_early(buffer, done)
         if not self._ahead:
             crowded = buffer.first > done + 1
             self._ring.rewind()
@@ -329,14 +337,20 @@ class _Loads:
 
     def _fill_region(self, done: int) -> bool:
         buffer = self._region_buffers[0]
-        if buffer.ready > done:
+        if buffer.ready > done or self._too_early(buffer, done):
             return False
         self._emit(buffer)
         buffer.filled = True
         self._region_buffers.popleft()
         return True
 
+    def _too_early(self, buffer: Buffer, done: int) -> bool:
+        """Whether the loads of ``buffer`` would keep fetch from what comes after operation ``done``."""
+        self._waiting = [first for first in self._waiting if first > done]
+        return bool(buffer.loads) and buffer.first > done + 1 and len(self._waiting) >= self._most_ahead
+
     def _emit(self, buffer: Buffer) -> None:
+        self._waiting += [buffer.first] * len(buffer.loads)
         for place, load in buffer.loads:
             load.fields["scratchpad"] = buffer.address + place
             self._program.append(load)

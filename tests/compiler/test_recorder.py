@@ -1,9 +1,11 @@
 """Placement of buffers in a ring that is hardly larger than what an operation needs."""
 
+from itertools import accumulate
+
 import celosia.firmware.compiler.recorder as recorder_module
 import pytest
 from celosia.firmware.compiler.recorder import DramArray, Recorder, RingError, View, place
-from celosia.firmware.machine.memory import Ring
+from celosia.firmware.machine.memory import Phase, Region, Ring
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.isa import Function, Opcode
 
@@ -28,6 +30,33 @@ def products(widths: list[int], tiles: int, parameters: int = 0) -> Recorder:
 def test_loads_run_ahead_as_far_as_the_ring_allows() -> None:
     program = place(products([2, 2], 2), Ring(0, 100))
     assert [instruction.opcode for instruction in program] == [Opcode.LOAD] * 6 + [Opcode.MATMUL] * 4
+
+
+@pytest.mark.parametrize("depth", [2, 16])
+def test_no_more_loads_lie_before_an_operation_that_does_not_need_them_than_their_queue_holds(depth: int) -> None:
+    """Else fetch would wait for their start before it comes to the operation."""
+    recorder, b = Recorder(AcceleratorConfig(queue_depth=depth)), View(Region("b", 1, Phase.ALL, 1000), 0, 1)
+    for i in range(80):
+        recorder.matmul(View(recorder.fill(1, 64 * i, "tile"), 0, 1), b, 0, 1, 1, 1)
+    program = place(recorder, Ring(0, 1000))
+    ahead = list(accumulate(1 if i.opcode is Opcode.LOAD else -1 for i in program))
+    assert max(ahead) == depth
+    assert min(ahead) == 0
+
+
+def test_what_goes_to_a_region_is_loaded_before_its_first_use() -> None:
+    recorder, region = Recorder(AcceleratorConfig(queue_depth=2)), Region("stream", 8, Phase.ALL, 20)
+    region.overlaps = [region]
+    for row in (0, 4):
+        recorder.fetch(region, DramArray(64 * row, 16, 8, 1), (row, row + 4), 0, 1, "input", row=row)
+    for i in range(20):
+        b = View(region, 0, 1) if i == 9 else View(recorder.fill(1, 1024 + i, "tile"), 0, 1)
+        recorder.matmul(View(recorder.fill(1, 2048 + i, "tile"), 0, 1), b, 0, 1, 1, 1)
+    program = place(recorder, Ring(0, 1000))
+    products = [i for i, instruction in enumerate(program) if instruction.opcode is Opcode.MATMUL]
+    inputs = [i for i, instruction in enumerate(program) if instruction.comment == "input"]
+    assert len(inputs) == 2
+    assert products[7] < inputs[0] < inputs[1] < products[9]
 
 
 def test_what_runs_ahead_can_cut_the_ring_to_pieces() -> None:
