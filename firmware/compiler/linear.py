@@ -1,7 +1,8 @@
 """Linear layers: weights streamed through the ring, products in accumulator steps of alternating halves."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ...hdl.isa import ROW_RECORD, Function
 from ..machine.geometry import Geometry, ceil_div
@@ -9,7 +10,10 @@ from ..machine.layout import LayerImage, WeightImage
 from .recorder import Recorder, View
 from .tensors import Pieces
 
-__all__ = ["LinearScheduler", "Step"]
+__all__ = ["LinearScheduler", "Part", "Step"]
+
+#: A part of a row: its first word, and how many.
+Part = tuple[int, int]
 
 #: Largest load that is worth while.
 _CHUNK_WORDS = 1024
@@ -128,21 +132,55 @@ class LinearScheduler:
             end = min(step.words, (tile + tiles) * self.config.cols // self.config.rows)
             yield Step(step.tile + tile, tiles, step.word + word, end - word, step.accumulator + tile * m)
 
+    def tapered(self, weight: WeightImage, m: int, words: int) -> list[Step]:
+        """Cut ``words`` words of results into two steps, in either half: the second with as few tiles as let the first
+        one's epilogue hide under its product. One step, where that is the whole."""
+        g = self.geometry
+        total = g.tiles(words)
+        groups = self.config.cols // self.config.lanes
+        last = ceil_div(ceil_div(total * groups, groups + weight.k_words), g.tile_step) * g.tile_step
+        cuts = [0, total - last, total] if 0 < last < total else [0, total]
+        steps = []
+        for tile, end in pairwise(cuts):
+            word, stop = (min(words, t * self.config.cols // self.config.rows) for t in (tile, end))
+            steps.append(Step(tile, end - tile, word, stop - word, self.next_half() + tile * m))
+        return steps
+
+    def growing(self, steps: Sequence[Step], m: int) -> Iterator[Step]:
+        """The parts in which ``steps`` of :meth:`tapered` are normalised: the last step first, then the others, in
+        parts twice as large as the one before, so that a product that takes them up as they come starts early."""
+        g = self.geometry
+        size = steps[-1].tiles if len(steps) > 1 else g.tile_step
+        for step in reversed(steps):
+            tile = 0
+            while tile < step.tiles:
+                tiles = min(size, step.tiles - tile)
+                word = tile * self.config.cols // self.config.rows
+                end = min(step.words, (tile + tiles) * self.config.cols // self.config.rows)
+                yield Step(step.tile + tile, tiles, step.word + word, end - word, step.accumulator + tile * m)
+                tile, size = tile + tiles, 2 * size
+
     def row_limit(self, staged: bool) -> int:
         """Most rows that a step can have; ``staged`` as for :meth:`steps`."""
         limit = min(self.config.half_words // self.geometry.tile_step, self.config.row_entries)
         return max(1, min(limit, self._ring_words // 3 // self.geometry.tile_step_words)) if staged else limit
 
-    def product(self, name: str, a: View | Pieces, m: int, step: Step, late_words: int = 0) -> None:
-        """Multiply ``m`` rows of ``a`` with the weights of ``step``; the last ``late_words`` words of its
-        rows are used as late as possible by the first tile, since they may still be in the making."""
+    def product(
+        self, name: str, a: View | Pieces, m: int, step: Step, ready: Sequence[Part] = (), tiles: int = 0
+    ) -> None:
+        """Multiply ``m`` rows of ``a`` with the weights of ``step``. ``ready`` are the parts of its rows (first word,
+        words) in the order in which they are made, if they may still be in the making: as many column tiles as
+        ``tiles`` says, or fewer if the ring has no room for their weights, take each part as soon as it is there."""
         if isinstance(a, Pieces) and not a.tensor.slots:
             self._product_of_pieces(name, a, m, step)
             return
         weight = self.weight(name)
         chunk = max(1, self._chunk_words // weight.tile_words)
-        tile = step.tile
-        while tile < step.tile + step.tiles:
+        tile, end = step.tile, step.tile + step.tiles
+        if weight.pieces == 1 and len(ready) > 1:
+            assert isinstance(a, View)
+            tile += self._product_of_parts(weight, a, m, step, ready, tiles)
+        while tile < end:
             accumulator = step.accumulator + (tile - step.tile) * m
             comment = f"{self.label} {name} tile {tile}"
             if weight.pieces > 1:
@@ -161,26 +199,35 @@ class LinearScheduler:
                 tile += 1
                 continue
             assert isinstance(a, View)
-            tiles = min(chunk, step.tile + step.tiles - tile)
-            early = weight.k_words - late_words
-            if late_words and tile == step.tile and early > 0:
-                b = self._piece(weight, tile, 1, 0)
-                self.recorder.matmul(a, b, accumulator, m, 1, early, comment=comment)
-                self.recorder.matmul(
-                    a.at(0, early),
-                    b.at(0, early),
-                    accumulator,
-                    m,
-                    1,
-                    late_words,
-                    accumulate=True,
-                    comment=comment,
-                )
-                tile += 1
-                continue
+            tiles = min(chunk, end - tile)
             b = self._piece(weight, tile, tiles, 0)
             self.recorder.matmul(a, b, accumulator, m, tiles, weight.k_words, comment=comment)
             tile += tiles
+
+    def _product_of_parts(
+        self, weight: WeightImage, a: View, m: int, step: Step, ready: Sequence[Part], tiles: int
+    ) -> int:
+        """The first column tiles of ``step``, part by part of the reduction; returns how many they are."""
+        room = max(1, self._ring_words // 2 // weight.tile_words)
+        count = min(tiles, step.tiles, room)
+        chunk = max(1, self._chunk_words // weight.tile_words)
+        loaded = [
+            (tile, min(chunk, count - tile), self._piece(weight, step.tile + tile, min(chunk, count - tile), 0))
+            for tile in range(0, count, chunk)
+        ]
+        for index, (word, words) in enumerate(ready):
+            for tile, n, b in loaded:
+                self.recorder.matmul(
+                    a.at(0, word),
+                    b.at(0, word),
+                    step.accumulator + tile * m,
+                    m,
+                    n,
+                    words,
+                    accumulate=index > 0,
+                    comment=f"{self.label} {weight.name} tile {step.tile + tile}",
+                )
+        return count
 
     def _product_of_pieces(self, name: str, a: Pieces, m: int, step: Step) -> None:
         """The same with rows that come in pieces through the ring: each is loaded once for all tiles of the step,

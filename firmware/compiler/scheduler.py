@@ -4,17 +4,18 @@ A layer is three phases. *Project*: queries, keys and transposed values; the que
 rows come first, so that the last LayerNorm of the layer before hides under them. *Attend*: see
 :mod:`~celosia.firmware.compiler.attention`; it begins before the last step of the values. *Transform*: output
 projection, LayerNorm and FFN in blocks of rows; the projection of block b + 1 comes before the FFN of block
-b, so that each LayerNorm hides under a product of another block.
+b, so that each LayerNorm hides under a product of another block. Where there is one block, the next product takes up
+the parts of its rows as LayerNorm makes them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from ...hdl.isa import Function
 from ..machine.layout import ModelImage
 from ..machine.memory import Phase
 from .attention import AttentionScheduler, AttentionTensors
-from .linear import LinearScheduler, Step
+from .linear import LinearScheduler, Part, Step
 from .planner import Plan
 from .recorder import DramArray, Recorder, View
 from .tensors import Pieces, Rows, Tensor
@@ -83,10 +84,11 @@ class GroupScheduler:
                     f"input rows {first} to {end - 1}",
                     row=first,
                 )
+        ready: list[Part] = []
         for layer, image in enumerate(self._image.layers):
             self._layer = layer
             self._linear.layer, self._linear.label = image, f"layer {layer}"
-            self._run_layer(mask if stays else self._mask())
+            ready = self._run_layer(mask if stays else self._mask(), ready)
 
     def _mask(self) -> Tensor:
         """The mask of the group, loaded when it is read first."""
@@ -110,7 +112,9 @@ class GroupScheduler:
             base_row,
         )
 
-    def _run_layer(self, mask: Tensor) -> None:
+    def _run_layer(self, mask: Tensor, ready: list[Part]) -> list[Part]:
+        """Record a layer. ``ready`` are the parts of its input in the order in which they are made, if they may still
+        be in the making; returns those of its output."""
         g, layer, homes, row = self._g, self._layer, self._homes, self._group.row
         width = g.context_words
         query = self._tensor("query", width, "query", "query slot", homes.get("query", layer), row)
@@ -133,16 +137,18 @@ class GroupScheduler:
             self._plan,
             AttentionTensors(query, key, value, context, self._plan.regions["numerators"], mask, kept),
         )
-        self._project(query, key, value, attention)
+        self._project(query, key, value, attention, ready)
         attention.finish()
-        self._transform(context)
+        return self._transform(context)
 
     def _stream(self, slots: str) -> Tensor:
         """The residual stream, the input of this layer."""
         home = self._homes.get("stream", self._layer)
         return self._tensor("stream", self._g.hidden_words, "stream", slots, home, self._group.row)
 
-    def _project(self, query: Tensor, key: Tensor, value: Tensor, attention: AttentionScheduler) -> None:
+    def _project(
+        self, query: Tensor, key: Tensor, value: Tensor, attention: AttentionScheduler, ready: list[Part]
+    ) -> None:
         g, linear, tokens = self._g, self._linear, self._group.tokens
         stream = self._stream("panel")
         for first in range(0, tokens, self._plan.choice.panel):
@@ -150,7 +156,7 @@ class GroupScheduler:
             panel = (Pieces(stream, first, end, linear.weight("query").piece_words) if self._plan.choice.split else
                      stream.read(first, end, 0, g.hidden_words))
             cuts = {first, end, *(cut for block in self._blocks[:1] for cut in block if first < cut < end)}
-            self._linear_layer("query", panel, first, sorted(cuts), query)
+            self._linear_layer("query", panel, first, sorted(cuts), query, ready)
             self._linear_layer("key", panel, first, [first, end], key)
             start = g.words(first)
 
@@ -184,8 +190,11 @@ class GroupScheduler:
         if not self._plan.choice.overlap:
             attention.begin()
 
-    def _linear_layer(self, name: str, panel: View | Pieces, base: int, cuts: list[int], result: Tensor) -> None:
-        """Requantised products of the rows of ``panel`` (its row 0 is row ``base``), cut at ``cuts``."""
+    def _linear_layer(
+        self, name: str, panel: View | Pieces, base: int, cuts: list[int], result: Tensor, ready: Sequence[Part] = ()
+    ) -> None:
+        """Requantised products of the rows of ``panel`` (its row 0 is row ``base``), cut at ``cuts``. ``ready`` are
+        their parts in the order in which they are made, if they may still be in the making."""
         g, linear = self._g, self._linear
         weight, words, limit = linear.weight(name), g.context_words, linear.row_limit(result.region is None)
         bounds = [row for low, high in pairwise(cuts) for row in range(low, high, limit)] + [cuts[-1]]
@@ -194,7 +203,8 @@ class GroupScheduler:
             for step in linear.steps(
                 weight, m, words, False, g.config.parameter_words, result.region is None
             ):
-                linear.product(name, panel.from_row(first - base), m, step)
+                parts = ready if first == base and step.tile == 0 else ()
+                linear.product(name, panel.from_row(first - base), m, step, parts, step.tiles)
                 target = result.target(first, end, step.word, step.words)
                 self._recorder.vector(
                     Function.REQUANTISE,
@@ -207,13 +217,16 @@ class GroupScheduler:
                 )
                 result.written(target, first, end, step.word, step.words)
 
-    def _transform(self, context: Tensor) -> None:
-        stream = self._stream("block")
-        views = {0: self._project_output(stream, context, *self._blocks[0])}
+    def _transform(self, context: Tensor) -> list[Part]:
+        """Output projection and FFN; returns the parts of the last block's rows in the order in which they are
+        made."""
+        stream, ready = self._stream("block"), list[Part]()
+        projected = {0: self._project_output(stream, context, *self._blocks[0])}
         for index, block in enumerate(self._blocks):
             if index + 1 < len(self._blocks):
-                views[index + 1] = self._project_output(stream, context, *self._blocks[index + 1])
-            self._feed_forward(views.pop(index), *block)
+                projected[index + 1] = self._project_output(stream, context, *self._blocks[index + 1])
+            ready = self._feed_forward(*projected.pop(index), *block)
+        return ready
 
     def _rows(self, name: str, first: int, end: int, view: View | None, layer: int | None = None) -> Rows:
         """Rows of a tensor of this layer, or of ``layer``, that is one of those of the residual stream."""
@@ -222,9 +235,11 @@ class GroupScheduler:
         tensor = Tensor(self._recorder, label, self._g.hidden_words, home=home, base_row=self._group.row)
         return Rows(tensor, first, end, view)
 
-    def _project_output(self, stream: Tensor, context: Tensor, first: int, end: int) -> View | None:
+    def _project_output(
+        self, stream: Tensor, context: Tensor, first: int, end: int
+    ) -> tuple[View | None, list[Part]]:
         """Output projection, residual and LayerNorm of a block, in place of its rows of the stream where they lie in
-        the scratchpad; returns those."""
+        the scratchpad; returns those, and their parts in the order in which they are made."""
         g = self._g
         view: View | None = None
         operand: View | Pieces
@@ -234,12 +249,11 @@ class GroupScheduler:
             operand = context.read(first, end, 0, g.context_words)
             view = stream.read(first, end, 0, g.hidden_words)
         source, result = (self._rows(name, first, end, view) for name in ("stream", "attention_norm"))
-        self._normalised("output", "attention_norm", operand, source, result, g.head_words)
-        return view
+        return view, self._normalised("output", "attention_norm", operand, source, result, g.head_words)
 
-    def _feed_forward(self, view: View | None, first: int, end: int) -> None:
+    def _feed_forward(self, view: View | None, ready: list[Part], first: int, end: int) -> list[Part]:
         """FFN, residual and LayerNorm of a block, in place of its rows of the stream where they lie in the scratchpad,
-        in ``view``."""
+        in ``view``; they are made in the parts ``ready``. Returns those of the result."""
         g, linear, m = self._g, self._linear, end - first
         streamed = "hidden" in self._plan.choice.streamed
         source = self._rows("attention_norm", first, end, view)
@@ -253,7 +267,7 @@ class GroupScheduler:
         for step in linear.steps(
             linear.weight("ffn_in"), m, g.ffn_words, False, 2 * g.config.parameter_words, streamed
         ):
-            linear.product("ffn_in", operand, m, step)
+            linear.product("ffn_in", operand, m, step, ready if step.tile == 0 else (), step.tiles)
             target = hidden.target(step.word, step.words)
             self._recorder.vector(
                 Function.GELU,
@@ -268,20 +282,27 @@ class GroupScheduler:
             step_words = step.words
         hidden.finish()
         operand = hidden.operand(linear.weight("ffn_out").piece_words)
-        self._normalised("ffn_out", "output_norm", operand, source, result, step_words)
+        return self._normalised("ffn_out", "output_norm", operand, source, result, step_words)
 
     def _normalised(
         self, name: str, norm: str, a: View | Pieces, source: Rows, result: Rows, late: int
-    ) -> None:
-        """LayerNorm(source + a . W^T) to ``result``.
+    ) -> list[Part]:
+        """LayerNorm(source + a . W^T) to ``result``; the last ``late`` words of the rows of ``a`` may still be in the
+        making. Returns the parts of the result in the order in which they are made, where there is no other block under
+        which LayerNorm hides.
 
         Where a row's sums stay in the accumulators until its statistics are known, they are computed once (fused);
         else a first pass finds the statistics, and a second one computes the sums again and normalises them."""
         g, linear, m = self._g, self._linear, source.end - source.first
         words, apart, staged = g.hidden_words, self._plan.choice.apart, source.view is None
+        split = len(self._blocks) == 1 and not apart and not staged
         rest = f"rows {source.first} to {source.end - 1}"
+        early = linear.weight(name).k_words - late
+        parts = [(0, early), (early, late)] if late and early > 0 else []
 
         def steps() -> list[Step]:
+            if split:
+                return linear.tapered(linear.weight(name), m, words)
             return list(linear.steps(linear.weight(name), m, words, not apart, 3 * g.config.parameter_words, staged))
 
         def residual(part: Step, final: bool) -> None:
@@ -300,29 +321,37 @@ class GroupScheduler:
                 comment=f"layer {self._layer} {name} {rest}",
             )
 
-        def normalise(step: Step) -> None:
-            for part in linear.parts(step, m, 1, staged):
-                target = result.target(part.word, part.words)
-                self._recorder.vector(
-                    Function.LAYER_NORM,
-                    part.accumulator,
-                    m,
-                    g.groups(part.words),
-                    parameters=linear.parameters(norm, part.word, part.words),
-                    destination=target,
-                    comment=f"layer {self._layer} {norm} {rest}",
-                )
-                result.written(target, part.word, part.words)
+        def normalise(part: Step) -> None:
+            target = result.target(part.word, part.words)
+            self._recorder.vector(
+                Function.LAYER_NORM,
+                part.accumulator,
+                m,
+                g.groups(part.words),
+                parameters=linear.parameters(norm, part.word, part.words),
+                destination=target,
+                comment=f"layer {self._layer} {norm} {rest}",
+            )
+            result.written(target, part.word, part.words)
 
+        made: list[Step] = []
         for step in steps():
-            linear.product(name, a, m, step, late if step.tile == 0 else 0)
+            linear.product(name, a, m, step, parts if step.tile == 0 else (), 1)
             for part in linear.parts(step, m, 2, staged):
                 residual(part, final=True)
-            if not apart:
-                normalise(step)
+            made.append(step)
+        if split and len(made) > 1:
+            linear.next_half()  # the next product begins in the half that is normalised first
+        ready: list[Part] = []
+        for step in [] if apart else linear.growing(made, m) if split else made:
+            for part in linear.parts(step, m, 1, staged):
+                normalise(part)
+                ready.append((part.word, part.words))
         for step in steps() if apart else []:
             linear.product(name, a, m, step)
             for part in linear.parts(step, m, 2, staged):
                 residual(part, final=False)
-            normalise(step)
+            for part in linear.parts(step, m, 1, staged):
+                normalise(part)
         result.finish()
+        return ready if split else []
