@@ -263,7 +263,7 @@ class AttentionScheduler:
         their sums are added to those of the keys before; else of all."""
         g, sentence = self._g, unit.sentence
         tiles, word = g.tiles(words), unit.head * g.head_words + first
-        channel = word * self._config.rows
+        channel = unit.head * g.head + first * self._config.rows
         accumulator = half + self._config.half_words - tiles * unit.rows
         if numerators is None:
             numerators, total = self._numerators(unit), sentence.window_words

@@ -55,8 +55,7 @@ class KeptTensor:
         if self.name == "numerators":
             return values.reshape(geometry.heads, self.width, self.width)
         if self.name == "value_transposed":
-            channels = np.arange(geometry.heads)[:, np.newaxis] * self.pitch + np.arange(geometry.head)
-            values = values[channels.reshape(-1)]
+            values = values[: geometry.hidden]
         return values.view(np.int8)
 
 

@@ -23,7 +23,8 @@ class Geometry:
     """Sizes of a model on a configuration; "words" are scratchpad words of ``rows`` bytes.
 
     A row of the residual stream is ``hidden_words`` wide. Each head starts at a word of its own, so that a
-    row of queries, keys or context is ``heads * head_words`` wide. What pads is zero.
+    row of queries, keys or context is ``heads * head_words`` wide. What pads is zero. Of the transposed values each
+    channel is a row: these are not padded.
     """
 
     config: AcceleratorConfig
@@ -89,9 +90,9 @@ class Geometry:
 
     @cached_property
     def value_channels(self) -> int:
-        """Rows of the transposed values: every head's, and what the last head's tiles read beyond; a multiple
-        of ``cols``."""
-        last = (self.heads - 1) * self.head_words * self.config.rows
+        """Rows of the transposed values: every head's, one after the other without padding, and what the last head's
+        tiles read beyond; a multiple of ``cols``."""
+        last = (self.heads - 1) * self.head
         return (
             ceil_div(last + self.tiles(self.head_words) * self.config.cols, self.config.cols)
             * self.config.cols

@@ -206,7 +206,7 @@ def _build_layer(builder: _Builder, g: Geometry, layer: QuantisedLayer) -> Layer
     weights = [
         builder.weight("query", layer.query_weight, heads, plain, context, g.hidden_words),
         builder.weight("key", layer.key_weight, heads, plain, context, g.hidden_words),
-        builder.weight("value", layer.value_weight, heads, plain, g.value_channels, g.hidden_words),
+        builder.weight("value", layer.value_weight, plain, plain, g.value_channels, g.hidden_words),
         builder.weight("output", layer.output_weight, plain, heads, hidden, g.context_words),
         builder.weight("ffn_in", layer.ffn_in_weight, wide, plain, ffn, g.hidden_words),
         builder.weight("ffn_out", layer.ffn_out_weight, plain, wide, hidden, g.ffn_words),
@@ -214,7 +214,7 @@ def _build_layer(builder: _Builder, g: Geometry, layer: QuantisedLayer) -> Layer
     parameters = [
         builder.parameters("query", [layer.query], heads, g.context_words),
         builder.parameters("key", [layer.key], heads, g.context_words),
-        builder.row_parameters("value", layer.value, heads, g.value_channels),
+        builder.row_parameters("value", layer.value, plain, g.value_channels),
         builder.parameters("context", [layer.context], heads, g.context_words),
         builder.parameters("output", [layer.output, layer.output_residual], plain, g.hidden_words),
         builder.parameters("attention_norm", [layer.attention_norm], plain, g.hidden_words),

@@ -51,6 +51,19 @@ def test_weights_stream_in_order(config: AcceleratorConfig) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
+def test_channels_of_the_values_are_not_padded(config: AcceleratorConfig) -> None:
+    encoder = random_encoder(40, 72, 2)
+    image = build_image(config, encoder)
+    weight = image.layers[0].weights["value"]
+    assert weight.tiles * config.cols == image.geometry.value_channels
+    for channel in (0, 19, 20, 39):
+        tile, row = divmod(channel, config.cols)
+        start = weight.offset + (weight.word(tile) + row * weight.width(0)) * config.rows
+        values = image.data[start : start + weight.width(0) * config.rows].view(np.int8)
+        np.testing.assert_array_equal(values[:40], encoder.layers[0].value_weight[channel, : values.size])
+
+
+@pytest.mark.parametrize("config", CONFIGS)
 def test_parameters_lie_side_by_side(config: AcceleratorConfig) -> None:
     encoder = random_encoder(40, 72, 2)
     image = build_image(config, encoder)
