@@ -14,7 +14,7 @@ from .fidelity import KINDS, TARGETS, measure_fidelity, measure_kind
 from .fresh import measure_fresh_clone
 from .generation import measure_generation
 from .layer_norm import measure_layer_norm
-from .layers import measure_equality, measure_roofline, measure_speed
+from .layers import measure_equality, measure_roofline, measure_speed, measure_utilisation
 from .results import Result, save
 
 
@@ -31,8 +31,9 @@ def fidelity(model, encoder) -> list[Result]:
     return results
 
 
-PARTS = {"roofline": measure_roofline, "equality": measure_equality, "speed": measure_speed, "fidelity": fidelity,
-         "layer_norm": measure_layer_norm, "compilation": measure_compilation,
+PARTS = {"roofline": measure_roofline, "utilisation": measure_utilisation, "equality": measure_equality,
+         "speed": measure_speed, "fidelity": fidelity, "layer_norm": measure_layer_norm,
+         "compilation": measure_compilation,
          "generation": lambda model, encoder: measure_generation(),
          "fresh": lambda model, encoder: measure_fresh_clone()}
 

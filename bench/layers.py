@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from celosia.firmware.compiler.program import KEEPABLE
+from celosia.firmware.compiler.compiler import compile_program
+from celosia.firmware.compiler.program import KEEPABLE, Program
 from celosia.firmware.compiler.roofline import bound
 from celosia.firmware.driver.driver import Accelerator
 from celosia.firmware.machine.estimate import estimate
+from celosia.firmware.machine.geometry import ceil_div
+from celosia.firmware.machine.layout import build_image
 from celosia.firmware.model.model import EncoderModel
 from celosia.firmware.model.sentences import evaluation_sentences
 from celosia.firmware.quantise.quantise import quantise_input
 from celosia.firmware.quantise.synthetic import random_encoder, random_tokens
 from celosia.generators.configurations import configuration
+from celosia.hdl.isa import Opcode
 from celosia.hdl.registers import LOSSES
 from celosia.runner import compare
 from celosia.session import simulate
@@ -24,28 +28,32 @@ from celosia.sim.golden.parameters import QuantisedEncoder
 from .bare_array import bare_array_rate
 from .results import Result
 
-__all__ = ["measure_equality", "measure_roofline", "measure_speed"]
+__all__ = ["measure_equality", "measure_roofline", "measure_speed", "measure_utilisation"]
 
 
 def text_input(model: EncoderModel, encoder: QuantisedEncoder, tokens: int) -> np.ndarray:
     """Real text of exactly ``tokens`` tokens as int8 [tokens, d]: sentences one after the other, cut."""
     ids = np.concatenate([model.tokenize(sentence)[1:-1] for sentence in evaluation_sentences()[:60]])
     first, last = model.tokenize("a")[[0, -1]]
-    ids = np.concatenate([[first], ids[:tokens - 2], [last]])
+    ids = np.concatenate([[first], ids[:max(tokens - 2, 0)], [last]])[:tokens]
     return quantise_input(encoder, model.embed(ids))
 
 
 @dataclass(frozen=True)
 class _Work:
     """A row of the roofline table: sentences of ``lengths`` tokens through MiniLM, or, where ``shape`` gives its hidden
-    and FFN widths and its heads, through a layer of a random encoder."""
+    and FFN widths, its heads and its layers, through a random encoder."""
 
     name: str
     lengths: Sequence[int]
     target: float
     config: str = "base"
     settings: Sequence[str] = ()
-    shape: tuple[int, int, int] | None = None
+    shape: tuple[int, int, int, int] | None = None
+
+    def layers(self, encoder: QuantisedEncoder) -> QuantisedEncoder:
+        """``encoder``, which is MiniLM, or the random one."""
+        return encoder if self.shape is None else random_encoder(*self.shape)
 
     @property
     def label(self) -> str:
@@ -59,10 +67,19 @@ _WORKS = (
     _Work("MiniLM, 6 layers, 128 tokens", (128,), 0.98),
     _Work("MiniLM, 6 layers, 32 tokens", (32,), 0.95),
     _Work("MiniLM, 6 layers, 8 tokens", (8,), 0.90),
+    _Work("MiniLM, 6 layers, 1 token", (1,), 0.87),
+    _Work("MiniLM, 6 layers, 4 tokens", (4,), 0.89),
+    _Work("MiniLM, 6 layers, 16 tokens", (16,), 0.90),
+    _Work("MiniLM, 6 layers, 2 sentences, 10 and 8 tokens", (10, 8), 0.84),
     _Work("MiniLM, 6 layers, 16 sentences, 5 to 60 tokens", _BATCH, 0.95),
-    _Work("BERT-Base shape, 1 layer, 128 tokens", (128,), 0.98, shape=(768, 3072, 12)),
-    _Work("BERT-Base shape, 1 layer, 512 tokens", (512,), 0.98, shape=(768, 3072, 12)),
-    _Work("BERT-Large shape, 1 layer, 128 tokens", (128,), 0.97, shape=(1024, 4096, 16)),
+    _Work("BERT-mini shape, 4 layers, 4 tokens", (4,), 0.84, shape=(256, 1024, 4, 4)),
+    _Work("BERT-tiny shape, 2 layers, 16 tokens", (16,), 0.70, shape=(128, 512, 2, 2)),
+    _Work("BERT-tiny shape, 2 layers, 128 tokens", (128,), 0.94, shape=(128, 512, 2, 2)),
+    _Work("TinyBERT shape, 4 layers, 128 tokens", (128,), 0.88, shape=(312, 1200, 12, 4)),
+    _Work("width 100, 4 heads, FFN 200, 1 layer, 65 tokens", (65,), 0.60, shape=(100, 200, 4, 1)),
+    _Work("BERT-Base shape, 1 layer, 128 tokens", (128,), 0.98, shape=(768, 3072, 12, 1)),
+    _Work("BERT-Base shape, 1 layer, 512 tokens", (512,), 0.98, shape=(768, 3072, 12, 1)),
+    _Work("BERT-Large shape, 1 layer, 128 tokens", (128,), 0.97, shape=(1024, 4096, 16, 1)),
     _Work("MiniLM, 6 layers, 128 tokens", (128,), 0.98, "small"),
     _Work("MiniLM, 6 layers, 128 tokens", (128,), 0.92, "large"),
     _Work("MiniLM, 6 layers, 128 tokens", (128,), 0.85, settings=("scratchpad_kib=64", "accumulator_kib=64")),
@@ -76,11 +93,11 @@ def measure_roofline(model: EncoderModel, encoder: QuantisedEncoder) -> list[Res
     for work in _WORKS:
         config = configuration(work.config, work.settings)
         accelerator = simulate(config)
+        layers = work.layers(encoder)
         if work.shape is None:
-            layers = encoder
             inputs = [text_input(model, encoder, length) for length in work.lengths]
         else:
-            layers, rng = random_encoder(*work.shape), np.random.default_rng(1)
+            rng = np.random.default_rng(1)
             inputs = [random_tokens(rng, length, work.shape[0]) for length in work.lengths]
         accelerator.load(layers)
         result = accelerator.run(inputs)
@@ -102,6 +119,29 @@ def measure_roofline(model: EncoderModel, encoder: QuantisedEncoder) -> list[Res
             row("cycles_accounted_for", (counters["array_active"] + sum(counters[name] for name in LOSSES)) / cycles,
                 "of the cycles", 1.0),
         ]
+    return results
+
+
+def _without_waits(program: Program) -> int:
+    """Cycles of ``program`` if no engine ever waited: those in which its tiles, with what pads them, hold the array, or
+    its loads the bus."""
+    config = program.geometry.config
+    fields = {opcode: [i.fields for i in program.instructions if i.opcode is opcode] for opcode in Opcode}
+    array = sum(max(f["m"], config.cols) * f["n_tiles"] * f["k_tiles"] for f in fields[Opcode.MATMUL])
+    loaded = sum(f["count"] * f["words"] for f in fields[Opcode.LOAD]) * config.word_bytes + len(program.code)
+    return max(array, ceil_div(loaded, config.bus_bytes))
+
+
+def measure_utilisation(model: EncoderModel, encoder: QuantisedEncoder) -> list[Result]:
+    """The roofline table as the cycle model predicts it, in seconds and without simulation; and what it would be if
+    nothing ever waited: what is missing there is padding, or is loaded more than once."""
+    results = []
+    for work in _WORKS:
+        config = configuration(work.config, work.settings)
+        program = compile_program(build_image(config, work.layers(encoder)), work.lengths)
+        cycles = estimate(config, program.instructions, program.edges).cycles
+        for name, value in (("predicted_efficiency", cycles), ("efficiency_without_waits", _without_waits(program))):
+            results.append(Result(name, work.label, work.name, bound(program) / value, "of the roofline"))
     return results
 
 
