@@ -78,7 +78,9 @@ class AttentionScheduler:
         """The first unit's scores and softmax; nothing where keys come in chunks."""
         if self._plan.choice.chunk_tiles:
             return
-        self._softmax(self._units[0], self._scores(self._units[0]))
+        half = self._linear.next_half()
+        self._scores(self._units[0], half)
+        self._softmax(self._units[0], half)
 
     def finish(self) -> None:
         """Everything else."""
@@ -89,7 +91,8 @@ class AttentionScheduler:
         for index, unit in enumerate(self._units):
             if index + 1 < len(self._units):
                 following = self._units[index + 1]
-                half = self._scores(following)
+                half = self._linear.next_half()
+                self._scores(following, half)
                 if pending is not None:
                     pending()
                 self._softmax(following, half)
@@ -103,6 +106,29 @@ class AttentionScheduler:
         assert pending is not None
         pending()
 
+    def interleave(self, project: Callable[[int, int], Callable[[], None]]) -> None:
+        """Everything, together with the projection of the values: ``project(head, accumulator)`` records the products
+        of a head's, whose accumulators start at ``accumulator``, and returns what records their epilogue.
+
+        In a phase the array makes the scores of a head, the values of the head before, and the weighted values of the
+        one before that, all in one half; then the vector engine works on these while the array makes those of the next
+        phase in the other half. So whichever has more to do never waits for the other, but at the ends."""
+        heads = len(self._units)
+        for phase in range(heads + 2):
+            half, epilogues = self._linear.next_half(), list[Callable[[], None]]()
+            if phase < heads:
+                self._scores(self._units[phase], half)
+            if 0 < phase <= heads:
+                unit = self._units[phase - 1]
+                place = half + unit.rows * self._g.tiles(unit.sentence.window_words)
+                epilogues.append(project(unit.head, place))
+            if phase > 1:
+                epilogues.append(self._values(self._units[phase - 2], half))
+            for epilogue in reversed(epilogues):
+                epilogue()
+            if phase < heads:
+                self._softmax(self._units[phase], half)
+
     def _comment(self, unit: _Unit, what: str) -> str:
         return (
             f"{self._linear.label} {what}, sentence {unit.sentence.index} head {unit.head} row {unit.first}"
@@ -114,18 +140,16 @@ class AttentionScheduler:
     def _row(self, unit: _Unit) -> int:
         return unit.index % self._statistics * self._plan.choice.unit
 
-    def _scores(self, unit: _Unit) -> int:
-        """Scores of ``unit``; returns where the accumulator half starts."""
+    def _scores(self, unit: _Unit, half: int) -> None:
+        """Scores of ``unit``, from the start of an accumulator half on."""
         g = self._g
         tiles = g.tiles(unit.sentence.window_words)
-        half = self._linear.next_half()
         chunk = tiles if self._tensors.key.region is not None else self._plan.choice.key_tiles
         piece = g.piece_words(g.head_words) if "heads" in self._plan.choice.streamed else g.head_words
         for part in range(0, g.head_words, piece):
             for tile in range(0, tiles, chunk):
                 count, words = min(chunk, tiles - tile), min(piece, g.head_words - part)
                 self._scores_of(unit, tile, count, half + tile * unit.rows, part, words)
-        return half
 
     def _scores_of(self, unit: _Unit, tile: int, tiles: int, accumulator: int, part: int, words: int) -> None:
         """Scores of ``unit`` with the keys of ``tiles`` tiles from ``tile`` on, by ``words`` words of the head from

@@ -301,3 +301,39 @@ class LinearScheduler:
         for first in range(0, height, channels):
             count = min(channels, height - first)
             yield lambda first=first, count=count: step(first, count)  # type: ignore[misc]
+
+    def transposed_part(
+        self,
+        name: str,
+        x: View,
+        tokens: int,
+        first: int,
+        count: int,
+        accumulator: int,
+        write: Callable[[int, int, int, int, int, int], None],
+    ) -> Callable[[], None]:
+        """``count`` channels from ``first`` on of :meth:`transposed`, whose accumulators are those from ``accumulator``
+        on; returns what records their epilogue."""
+        g, weight = self.geometry, self.weight(name)
+        words = g.words(tokens)
+        rows = ceil_div(count, ceil_div(count, max(self.config.cols, self._chunk_words // weight.row_words)))
+        for part in range(0, count, rows):
+            tile, within = divmod(first + part, self.config.cols)
+            m = min(rows, count - part)
+            self.recorder.matmul(
+                self._piece(weight, tile, 1, 0, within, m),
+                x,
+                accumulator + part,
+                m,
+                g.tiles(words),
+                weight.k_words,
+                accumulator_stride=count,
+                comment=f"{self.label} {name} row {first + part}",
+            )
+
+        def epilogue() -> None:
+            row = self.config.row_entries - count
+            self._load_rows(name, first, count, row)
+            write(first, count, 0, words, accumulator, row)
+
+        return epilogue

@@ -11,7 +11,7 @@ from ...hdl.config import AcceleratorConfig
 from ..machine.geometry import CompileError, Geometry, ceil_div
 from ..machine.layout import LayerImage, ModelImage
 from ..machine.memory import Phase, Region, pack
-from .groups import Group
+from .groups import Group, Sentence
 
 __all__ = ["STEP_WORDS", "Choice", "Plan", "plans"]
 
@@ -39,7 +39,8 @@ class Choice:
     ``resident`` tensors stay in the scratchpad. Rows: ``block`` through LayerNorm and FFN at a time,
     ``panel`` through the projections (when the stream is spilled), ``unit`` of a sentence through attention.
     ``apart``: LayerNorm is done in a pass of its own, which computes the sums of its rows again. ``split``: panels
-    come in pieces of the reduction. ``slots`` of a spilled tensor take turns; spilled keys come in pieces of
+    come in pieces of the reduction. ``turns``: the values of a head are made while attention works on the head before,
+    and take turns in two places. ``slots`` of a spilled tensor take turns; spilled keys come in pieces of
     ``key_tiles`` tiles, spilled values in pieces of ``value_words`` words. Where ``chunk_tiles`` is not 0, attention
     works on as many tiles of keys at a time.
 
@@ -57,6 +58,7 @@ class Choice:
     value_words: int = 1
     apart: bool = False
     split: bool = False
+    turns: bool = False
     streamed: frozenset[str] = frozenset()
     chunk_tiles: int = 0
 
@@ -202,7 +204,8 @@ def _regions(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice
     elif slots > 1:
         add("key slot", choice.key_tiles * cols * g.head_words, begun, slots)
     if "value" in choice.resident:
-        add("value", g.value_channels * token_words, projected)
+        rows = 2 * g.tiles(g.head_words) * cols if choice.turns else g.value_channels
+        add("value", rows * token_words, projected)
     elif slots > 1:
         add("value slot", g.tiles(g.head_words) * cols * choice.value_words, Phase.ATTEND, slots)
     window = max(s.window_words for s in group.sentences)
@@ -253,6 +256,7 @@ def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -
         count, rest = divmod(tokens, size)
         return count + (rest > 0), count * max(size, cols) + (max(rest, cols) if rest else 0)
 
+    hides = words["value"] * tokens // (cols * g.heads * len(group.sentences)) if choice.turns else 0
     blocks, block_rows = passes(block)
     panels, panel_rows = passes(tokens if "stream" in resident else panel)
     project = words["query"] + words["key"] + words["value"]
@@ -271,7 +275,7 @@ def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -
             lag = _CHUNK_OVERHEAD + config.rows + cols
             array += units * (2 * scores + max(values, 2 * softmax) + 2 * (chunks + 1) * lag)
         else:
-            array += units * (max(max(unit, cols) * tiles, vector) + _UNIT_OVERHEAD)
+            array += units * (max(max(unit, cols) * tiles, vector - hides) + _UNIT_OVERHEAD)
         if "key" not in resident:
             again = units if choice.key_tiles < g.tiles(s.window_words) else g.heads
             again *= 2 if choice.chunk_tiles else 1
@@ -302,6 +306,32 @@ def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -
         hidden_loads = panel_rows * project / cols
         array += max(0.0, loads - hidden_loads)
     return max(array + exposed, bus) + 0.1 * min(array, bus) + 1e-3 * (blocks + panels)
+
+
+def _take_turns(geometry: Geometry, group: Group, layer: LayerImage, unit: int) -> bool:
+    """Whether the values of a head are made while the vector engine does the softmax of another: where that takes
+    longer than the products of a unit. One sentence, whose units are whole heads, and heads of whole tiles, which as
+    many rows of A fill; scores, values and weighted values in one accumulator half."""
+    g, config = geometry, geometry.config
+    sentence, *others = group.sentences
+    if others or unit < sentence.length or g.heads < 2 or layer.weights["value"].pieces > 1:
+        return False
+    if g.tiles(g.head_words) * config.cols != g.head or 2 * unit + g.head + config.bus_bytes > config.row_entries:
+        return False
+    scores, values = g.tiles(sentence.window_words), g.tiles(g.head_words)
+    if unit * (scores + values) + g.head * scores > config.half_words:
+        return False
+    vector, array = _attention_cycles(g, sentence, unit)
+    return (g.heads - 1) * (vector - array) > 2 * _SOFTMAX_OVERHEAD
+
+
+def _attention_cycles(geometry: Geometry, sentence: Sentence, unit: int) -> tuple[int, int]:
+    """Cycles of the vector engine, and of the array, for a unit of ``unit`` rows."""
+    g = geometry
+    high = max(unit, _GROUP_LATENCY)
+    vector = high * (2 * g.groups(sentence.window_words) + g.groups(g.head_words)) + _SOFTMAX_OVERHEAD
+    tiles = g.tiles(sentence.window_words) * g.head_words + g.tiles(g.head_words) * sentence.window_words
+    return vector, max(unit, g.config.cols) * tiles
 
 
 def _choices(
@@ -345,7 +375,9 @@ def _choices(
                 in_pieces = "stream" not in resident and layer.weights["query"].pieces > 1
                 for (block, is_apart), panel, unit in product(blocks, some_panels, units):
                     for split in (False, True) if in_pieces else (False,):
-                        yield Choice(resident, block, panel, unit, slots, *pieces, is_apart, split, streamed)
+                        turns = "value" in resident and slots > 1 and panel >= group.tokens and not split
+                        turns = turns and _take_turns(g, group, layer, unit)
+                        yield Choice(resident, block, panel, unit, slots, *pieces, is_apart, split, turns, streamed)
             if small or on_chip:
                 for (block, is_apart), panel, (tiles, unit) in product(blocks, some_panels, in_chunks):
                     for split in (False, True) if in_pieces else (False,):
@@ -353,7 +385,8 @@ def _choices(
                         most = config.scratchpad_words // (8 * g.tiles(g.head_words) * config.cols)
                         while words > max(most, g.beat_bytes // config.rows):
                             words //= 2
-                        yield Choice(resident, block, panel, unit, 1, tiles, words, is_apart, split, streamed, tiles)
+                        yield Choice(
+                            resident, block, panel, unit, 1, tiles, words, is_apart, split, False, streamed, tiles)
 
 
 def _slowdown(choice: Choice, ring: int, useful: int, plenty: int) -> float:

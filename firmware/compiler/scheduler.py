@@ -8,7 +8,7 @@ b, so that each LayerNorm hides under a product of another block. Where there is
 the parts of its rows as LayerNorm makes them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 from ...hdl.isa import Function
@@ -126,6 +126,7 @@ class GroupScheduler:
             "value slot",
             homes.get("value_transposed", layer, row),
         )
+        value.period = g.head if self._plan.choice.turns else 0
         context = self._tensor("context", width, "query", "context slot", homes.get("context", layer), row)
         kept = {
             s.index: home
@@ -138,7 +139,8 @@ class GroupScheduler:
             AttentionTensors(query, key, value, context, self._plan.regions["numerators"], mask, kept),
         )
         self._project(query, key, value, attention, ready)
-        attention.finish()
+        if not self._plan.choice.turns:
+            attention.finish()
         return self._transform(context)
 
     def _stream(self, slots: str) -> Tensor:
@@ -157,7 +159,7 @@ class GroupScheduler:
                      stream.read(first, end, 0, g.hidden_words))
             cuts = {first, end, *(cut for block in self._blocks[:1] for cut in block if first < cut < end)}
             self._linear_layer("query", panel, first, sorted(cuts), query, ready)
-            self._linear_layer("key", panel, first, [first, end], key)
+            self._linear_layer("key", panel, first, [first, end], key, tapered=self._plan.choice.turns)
             start = g.words(first)
 
             def write(
@@ -181,6 +183,14 @@ class GroupScheduler:
                 )
                 value.written(target, channel, channel + count, start + word, words)
 
+            if self._plan.choice.turns:
+                assert isinstance(panel, View)
+
+                def project(head: int, accumulator: int, x: View = panel) -> Callable[[], None]:
+                    return linear.transposed_part("value", x, tokens, head * g.head, g.head, accumulator, write)
+
+                attention.interleave(project)
+                return
             steps = list(linear.transposed("value", panel, end - first, write))
             for step in steps[:-1]:
                 step()
@@ -191,7 +201,8 @@ class GroupScheduler:
             attention.begin()
 
     def _linear_layer(
-        self, name: str, panel: View | Pieces, base: int, cuts: list[int], result: Tensor, ready: Sequence[Part] = ()
+        self, name: str, panel: View | Pieces, base: int, cuts: list[int], result: Tensor,
+        ready: Sequence[Part] = (), tapered: bool = False,
     ) -> None:
         """Requantised products of the rows of ``panel`` (its row 0 is row ``base``), cut at ``cuts``. ``ready`` are
         their parts in the order in which they are made, if they may still be in the making."""
@@ -200,9 +211,9 @@ class GroupScheduler:
         bounds = [row for low, high in pairwise(cuts) for row in range(low, high, limit)] + [cuts[-1]]
         for first, end in pairwise(bounds):
             m = end - first
-            for step in linear.steps(
-                weight, m, words, False, g.config.parameter_words, result.region is None
-            ):
+            steps = (linear.tapered(weight, m, words) if tapered and m * g.tiles(words) <= g.config.half_words else
+                     linear.steps(weight, m, words, False, g.config.parameter_words, result.region is None))
+            for step in steps:
                 parts = ready if first == base and step.tile == 0 else ()
                 linear.product(name, panel.from_row(first - base), m, step, parts, step.tiles)
                 target = result.target(first, end, step.word, step.words)

@@ -15,7 +15,8 @@ class Tensor:
 
     ``region`` holds the whole tensor; None: it is spilled to ``home``, read through ``slots`` in turn, or
     through the ring where there are none, and written through the ring. A tensor with both is kept: it is
-    stored for the host to see. ``base_row`` is its row 0 in ``home``.
+    stored for the host to see. ``base_row`` is its row 0 in ``home``. Where ``period`` is given, as many rows at a time
+    take turns in the two halves of ``region``.
     """
 
     recorder: Recorder
@@ -25,6 +26,7 @@ class Tensor:
     slots: list[Region] = field(default_factory=list)
     home: DramArray | None = None
     base_row: int = 0
+    period: int = 0
     _turn: int = 0
     _cached: list[tuple[tuple[int, int, int, int], View]] = field(default_factory=list)
 
@@ -32,7 +34,7 @@ class Tensor:
         """Words ``word`` to ``word + words - 1`` of rows ``first`` to ``end`` - 1; loaded unless they are
         there. The operation may touch ``room`` words, if those are more."""
         if self.region is not None:
-            return View(self.region, first * self.words + word, self.words)
+            return self._resident(first, word)
         key = (first, end, word, words)
         for cached, view in self._cached:
             if cached == key:
@@ -48,10 +50,15 @@ class Tensor:
         self._cached = [*self._cached[len(self._cached) + 1 - len(self.slots) :], (key, view)]
         return view
 
+    def _resident(self, first: int, word: int) -> View:
+        assert self.region is not None
+        turn, row = divmod(first, self.period) if self.period else (0, first)
+        return View(self.region, turn % 2 * (self.region.words // 2) + row * self.words + word, self.words)
+
     def target(self, first: int, end: int, word: int, words: int) -> View:
         """Where an operation may write the words; :meth:`written` has to follow it."""
         if self.region is not None:
-            return View(self.region, first * self.words + word, self.words)
+            return self._resident(first, word)
         return View(self.recorder.scratch((end - first) * words), 0, words)
 
     def written(self, view: View, first: int, end: int, word: int, words: int) -> None:

@@ -20,7 +20,7 @@ from celosia.firmware.machine.geometry import CompileError
 from celosia.firmware.machine.layout import ModelImage, build_image
 from celosia.firmware.quantise.synthetic import random_encoder, random_tokens
 from celosia.hdl.config import AcceleratorConfig
-from celosia.hdl.isa import Function, Opcode
+from celosia.hdl.isa import Opcode
 from celosia.sim.golden.encoder import run_encoder
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -305,33 +305,6 @@ def test_compiling_takes_work_in_proportion_to_the_instructions() -> None:
     work = [compiling_work(image_of(CONFIGS["64x64-16KiB"], EVEN, layers), 40) for layers in (2, 8, 32)]
     costs = [(more - less) / (longer - shorter) for (less, shorter), (more, longer) in pairwise(work)]
     assert costs[1] < 1.02 * costs[0]
-
-
-@pytest.mark.parametrize(("tokens", "least"), [(128, 0.99), (32, 0.98), (8, 0.96)])
-def test_the_estimate_is_near_the_roofline(tokens: int, least: float) -> None:
-    config = CONFIGS["16x16"]
-    program = compile_program(image_of(config, MINILM, 6), [tokens])
-    cycles = estimate(config, program.instructions, program.edges).cycles
-    assert least < bound(program) / cycles <= 1
-
-
-@pytest.mark.parametrize(
-    ("norm", "product"), [("layer 0 attention_norm", "ffn_in tile"), ("layer 0 output_norm", "layer 1 query")]
-)
-def test_a_product_begins_before_the_layer_norm_of_its_rows_has_ended(norm: str, product: str) -> None:
-    """Where there is one block of rows, under whose LayerNorm no product of another could hide."""
-    config = CONFIGS["16x16"]
-    program = compile_program(image_of(config, MINILM, 2), [32])
-    slots = estimate(config, program.instructions, program.edges).slots
-    normalised = [
-        slot.end for slot, i in zip(slots, program.instructions, strict=True)
-        if i.function is Function.LAYER_NORM and i.comment.startswith(norm)
-    ]
-    began = next(
-        slot.start for slot, i in zip(slots, program.instructions, strict=True)
-        if i.opcode is Opcode.MATMUL and product in i.comment
-    )
-    assert normalised[0] < began < normalised[-1]
 
 
 def test_only_what_is_kept_is_stored() -> None:
