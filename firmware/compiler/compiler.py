@@ -178,8 +178,9 @@ def _kept_tensors(space: _Workspace, groups: Sequence[Group], keep: tuple[str, .
 def _schedule(image: ModelImage, plan: Plan, homes: Homes) -> list[Instruction]:
     recorder = Recorder(image.geometry.config)
     GroupScheduler(image, plan, recorder, homes).run()
+    parameters = Ring(plan.ring_start - plan.parameter_words, plan.parameter_words) if plan.parameter_words else None
     try:
-        return place(recorder, Ring(plan.ring_start, plan.ring_words))
+        return place(recorder, Ring(plan.ring_start, plan.ring_words), parameters=parameters)
     except RingError:
         if not plan.choice.streamed:
             raise

@@ -66,7 +66,8 @@ class LinearScheduler:
         image = self.layer.parameters[name]
         group, groups = self.geometry.groups(word), self.geometry.groups(words)
         address = self._base + image.offset + group * image.group_words * self.config.word_bytes
-        buffer = self.recorder.fill(groups * image.group_words, address, f"{self.label} {name} parameters")
+        comment = f"{self.label} {name} parameters"
+        buffer = self.recorder.fill(groups * image.group_words, address, comment, parameters=True)
         return View(buffer, 0, 0)
 
     def _load_rows(self, name: str, first: int, count: int, row: int) -> None:
@@ -77,7 +78,7 @@ class LinearScheduler:
         address = self._base + self.layer.parameters[name].offset + (first - extra) * ROW_RECORD.size
         words = ceil_div((extra + count) * ROW_RECORD.size, self.config.word_bytes)
         comment = f"{self.label} {name} row parameters"
-        records = View(self.recorder.fill(words, address, comment), 0, 0)
+        records = View(self.recorder.fill(words, address, comment, parameters=True), 0, 0)
         self.recorder.vector(
             Function.LOAD_ROWS, 0, extra + count, 1, parameters=records, row=row - extra, comment=comment
         )

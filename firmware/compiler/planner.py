@@ -28,6 +28,12 @@ _BURST_LATENCY = 43
 #: not matter, of short ones more of the epilogue hides under the next step.
 STEP_WORDS = (1024, 128)
 _TENSORS = ("stream", "query", "key", "value")
+#: Kinds of regions that are read in the same cycle, the most often read first: as operands of a product, or as one of
+#: them and as the residual operand (that of another block). The context takes the place of a query.
+_READ_TOGETHER = (
+    ("query", "key"), ("numerators", "value"), ("stream", "stream"), ("block", "block"), ("stream", "hidden"),
+    ("block", "hidden"), ("stream", "query"), ("block", "context"),
+)
 #: What :attr:`Choice.streamed` may be; each needs less of the scratchpad than the one before.
 _STREAMED = tuple(frozenset(names) for names in ((), ("hidden",), ("hidden", "rows"), ("hidden", "rows", "heads")))
 
@@ -79,6 +85,7 @@ class Plan:
     regions: dict[str, list[Region]]
     ring_start: int = 0
     ring_words: int = 0
+    parameter_words: int = 0
     step_words: int = STEP_WORDS[0]
 
     def describe(self) -> str:
@@ -97,6 +104,8 @@ class Plan:
             for region in regions:
                 phases = "/".join(str(phase.name).lower() for phase in Phase(region.phases))
                 lines.append(f"  {region.address:6} to {region.end:6}  {region.name} ({phases})")
+        if self.parameter_words:
+            lines.append(f"  {self.ring_start - self.parameter_words:6} to {self.ring_start:6}  ring of parameters")
         lines.append(f"  {self.ring_start:6} to {self.ring_start + self.ring_words:6}  ring")
         return "\n".join(lines) + "\n"
 
@@ -184,6 +193,8 @@ def _regions(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice
     add("mask", group.mask_words, begun if "heads" in streamed else Phase.ALL)
     if "stream" in choice.resident:
         add("stream", max(tokens, g.tiles(token_words) * cols) * g.hidden_words, Phase.ALL)
+        if ceil_div(tokens, block) == 2:  # the residual sum of one block comes beside the FFN of the other
+            result["stream"][0].cut = block * g.hidden_words
     else:
         rows = max(panel, g.tiles(g.words(panel)) * cols)
         width = _panel_piece(layer) if choice.split else g.hidden_words
@@ -406,6 +417,26 @@ def _wastes_array(geometry: Geometry, group: Group, ring: int) -> bool:
     return group.mask_words + block + ring > config.scratchpad_words
 
 
+def _spread(plan: Plan, config: AcceleratorConfig, keep: int, plenty: int) -> Plan:
+    """Place the regions of ``plan`` once more, so that as little as possible of what is read together lies in one bank,
+    and ``keep`` words of the ring are left.
+
+    If ``plenty`` are left, the ring begins in a bank of its own, and parameters get another, since the weights in the
+    ring are read in every cycle of a short tile."""
+    regions = [region for several in plan.regions.values() for region in several]
+    total, bank = config.scratchpad_words, config.bank_words
+    together: list[tuple[str, str]] = []
+    for kinds in _READ_TOGETHER:
+        if pack(regions, bank, [*together, kinds]) <= total - keep:
+            together.append(kinds)
+    used = pack(regions, bank, together)
+    aligned = ceil_div(used, bank) * bank
+    plan.parameter_words = bank if aligned + bank + plenty <= total else 0
+    plan.ring_start = aligned + plan.parameter_words if aligned + plenty <= total else used
+    plan.ring_words = total - plan.ring_start
+    return plan
+
+
 def plans(
     image: ModelImage,
     group: Group,
@@ -435,10 +466,15 @@ def plans(
         ((_cost(g, group, layer, choice), index, choice) for index, choice in enumerate(possible)),
         key=lambda item: item[:2],
     )
-    waiting: list[tuple[float, int, Plan]] = []
+    waiting: list[tuple[float, int, Plan, int]] = []
+
+    def next_plan() -> Plan:
+        *_, plan, keep = heappop(waiting)
+        return _spread(plan, config, keep, plenty)
+
     for cost, index, choice in ranked:
         while waiting and waiting[0][0] <= cost:
-            yield heappop(waiting)[2]
+            yield next_plan()
         needed = max(least, _streamed_words(g, layer, choice))
         hidden = 0 if "hidden" in choice.streamed else choice.block * g.ffn_words
         if hidden + needed > config.scratchpad_words:
@@ -447,12 +483,11 @@ def plans(
         used = pack([region for several in regions.values() for region in several])
         if used + needed > config.scratchpad_words:
             continue
+        ring = config.scratchpad_words - used
         plan = Plan(group, choice, cost, regions)
-        aligned = ceil_div(used, config.bank_words) * config.bank_words
-        plan.ring_start = aligned if aligned + plenty <= config.scratchpad_words else used
-        plan.ring_words = ring = config.scratchpad_words - plan.ring_start
         cost *= _slowdown(choice, ring, useful, plenty)
         cost *= 1.5 if choice.streamed and ring < 2 * needed else 1.0  # the next piece waits for the room of this one
-        heappush(waiting, (cost, index, plan))
+        keep = max(needed, min(plenty, ring - ring // 8))
+        heappush(waiting, (cost, index, plan, keep))
     while waiting:
-        yield heappop(waiting)[2]
+        yield next_plan()

@@ -33,13 +33,14 @@ class Buffer:
     """Words that are filled at a time that :func:`place` chooses.
 
     ``loads`` are the transfers that fill it, each with the word of the buffer from which on it writes (none: an
-    operation writes it); ``region`` the fixed place that it goes to (None: the ring); ``ready`` the last operation
-    that has to be in the program before it is filled.
+    operation writes it); ``region`` the fixed place that it goes to (None: a ring, and that of parameters if it has
+    ``parameters``); ``ready`` the last operation that has to be in the program before it is filled.
     """
 
     words: int
     loads: list[tuple[int, Instruction]] = field(default_factory=list)
     region: Region | None = None
+    parameters: bool = False
     ready: int = _BEFORE
     first: int = -1
     last: int = -1
@@ -139,8 +140,8 @@ class Recorder:
         self.operations.append(_Operation(instruction, operands))
         return index
 
-    def fill(self, words: int, dram: int, comment: str) -> Buffer:
-        """A ring buffer that one contiguous transfer fills."""
+    def fill(self, words: int, dram: int, comment: str, parameters: bool = False) -> Buffer:
+        """A ring buffer that one contiguous transfer fills; in the ring of ``parameters``, where there is one."""
         load = Instruction(
             Opcode.LOAD,
             {
@@ -153,7 +154,7 @@ class Recorder:
             },
             comment=comment,
         )
-        buffer = Buffer(words, [(0, load)])
+        buffer = Buffer(words, [(0, load)], parameters=parameters)
         self.ring_buffers.append(buffer)
         return buffer
 
@@ -308,11 +309,14 @@ class _Loads:
     """The buffers that still have to be filled, in the order of their first use: those in the ring, and those in
     regions; neither kind holds up the other."""
 
-    def __init__(self, recorder: Recorder, ring: Ring, program: list[Instruction], ahead: bool):
+    def __init__(
+        self, recorder: Recorder, ring: Ring, parameters: Ring | None, program: list[Instruction], ahead: bool
+    ):
         used = [buffer for buffer in recorder.ring_buffers if buffer.first >= 0]
         self._ring_buffers = deque(sorted(used, key=lambda buffer: buffer.first))
         self._region_buffers = deque(sorted(recorder.region_buffers, key=lambda buffer: buffer.first))
         self._ring = ring
+        self._parameters = parameters
         self._program = program
         self._ahead = ahead
         # Fetch stops at a load that the queue has no room for. As many loads as the queue holds may lie before an
@@ -320,13 +324,26 @@ class _Loads:
         self._most_ahead = recorder.config.queue_depth
         self._waiting: list[int] = []  # for each load that is ahead, the operation that needs it
 
+    @property
+    def _buffers(self) -> int:
+        return self._ring.buffers + (self._parameters.buffers if self._parameters else 0)
+
+    def free(self, buffer: Buffer) -> None:
+        """Give back the words of ``buffer``."""
+        for ring in (self._ring, self._parameters):
+            if ring is not None:
+                ring.free(buffer.address)
+
     def _fill_ring(self, done: int) -> bool:
         buffer = self._ring_buffers[0]
-        crowded = self._ring.buffers >= _MOST_BUFFERS or self._too_early(buffer, done)
+        crowded = self._buffers >= _MOST_BUFFERS or self._too_early(buffer, done)
         if not self._ahead:
             crowded = buffer.first > done + 1
             self._ring.rewind()
-        address = None if crowded or buffer.ready > done else self._ring.allocate(buffer.words)
+        if crowded or buffer.ready > done:
+            return False
+        rings = [self._parameters, self._ring] if self._parameters and buffer.parameters else [self._ring]
+        address = next((found for ring in rings if (found := ring.allocate(buffer.words)) is not None), None)
         if address is None:
             return False
         buffer.address = address
@@ -371,10 +388,12 @@ class _Loads:
                 region_blocked = not self._fill_region(done)
 
 
-def place(recorder: Recorder, ring: Ring, ahead: bool = True) -> list[Instruction]:
-    """The program, without synchronisation: operations with their addresses, and loads as early as they can
-    be; unless they may run ``ahead``, only right before the operation that uses them first, at the start of the ring,
-    so that its gaps stay in one piece.
+def place(
+    recorder: Recorder, ring: Ring, ahead: bool = True, parameters: Ring | None = None
+) -> list[Instruction]:
+    """The program, without synchronisation: operations with their addresses, and loads as early as they can be, those
+    of ``parameters`` to a ring of their own, if there is one and it has room. Unless they may run ``ahead``, loads come
+    only right before the operation that uses them first, at the start of the ring, so that its gaps stay in one piece.
 
     Raises
     ------
@@ -384,7 +403,7 @@ def place(recorder: Recorder, ring: Ring, ahead: bool = True) -> list[Instructio
     program: list[Instruction] = []
     for buffer in (*recorder.ring_buffers, *recorder.region_buffers):
         buffer.filled = False
-    loads = _Loads(recorder, ring, program, ahead)
+    loads = _Loads(recorder, ring, parameters, program, ahead)
     loads.advance(_BEFORE)
     for index, operation in enumerate(recorder.operations):
         fields = operation.instruction.fields
@@ -401,6 +420,6 @@ def place(recorder: Recorder, ring: Ring, ahead: bool = True) -> list[Instructio
             fields[name] = base.address + view.offset
         program.append(operation.instruction)
         for buffer in finished:
-            ring.free(buffer.address)
+            loads.free(buffer)
         loads.advance(index)
     return program

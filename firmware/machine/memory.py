@@ -1,6 +1,6 @@
 """Packing of scratchpad regions that live in different phases of a layer."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
 
@@ -20,12 +20,14 @@ class Phase(IntFlag):
 
 @dataclass(eq=False, slots=True)
 class Region:
-    """``words`` consecutive scratchpad words during ``phases``, at ``address`` once packed."""
+    """``words`` consecutive scratchpad words during ``phases``, at ``address`` once packed. What lies before its
+    word ``cut``, if that is not 0, is read together with what lies behind."""
 
     name: str
     words: int
     phases: Phase
     address: int = -1
+    cut: int = 0
     #: Regions that share words with this one, itself included.
     overlaps: list["Region"] = field(default_factory=list, repr=False)
     #: Last recorded operation that uses it.
@@ -36,21 +38,37 @@ class Region:
         """First word behind it."""
         return self.address + self.words
 
+    @property
+    def kind(self) -> str:
+        """The first word of its name, which several may share."""
+        return self.name.split()[0]
 
-def pack(regions: Sequence[Region]) -> int:
+
+def pack(
+    regions: Sequence[Region], bank_words: int = 1, read_together: Collection[tuple[str, str]] = ()
+) -> int:
     """Give each region an address, so that no two overlap in a phase that both live in; returns the words
     used.
 
-    The largest region goes first, each to the lowest address where it fits.
+    Regions of two kinds that are ``read_together`` have no words in the same bank of ``bank_words`` words in a phase
+    that both live in; if a kind is read together with itself, a region's cut lies between two banks, too. The largest
+    region goes first, each to the lowest address where it fits.
     """
+    together = {*read_together, *((b, a) for a, b in read_together)}
     placed: list[Region] = []
     for region in sorted(regions, key=lambda r: -r.words):
-        others = sorted((p for p in placed if p.phases & region.phases), key=lambda p: p.address)
-        address = 0
-        for other in others:
-            if other.address - address >= region.words:
+        taken: list[tuple[int, int]] = []
+        for other in placed:
+            if other.phases & region.phases:
+                unit = bank_words if (region.kind, other.kind) in together else 1
+                taken.append((other.address // unit * unit, -(-other.end // unit) * unit))
+        step = bank_words if region.cut and (region.kind, region.kind) in together else 1
+        address = first = -region.cut % step
+        for low, high in sorted(taken):
+            if low - address >= region.words:
                 break
-            address = max(address, other.end)
+            address = max(address, high)
+            address += (first - address) % step
         region.address = address
         placed.append(region)
     for region in placed:

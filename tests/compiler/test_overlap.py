@@ -96,3 +96,19 @@ def test_values_are_made_at_once_elsewhere(
 ) -> None:
     program = compile_program(build_image(config, random_encoder(*shape)), lengths)
     assert not any(plan.choice.turns for plan in program.plans)
+
+
+@pytest.mark.parametrize(("shape", "tokens"), [((128, 512, 2), 16), ((128, 512, 2), 128), (MINILM, 128), (MINILM, 1)])
+def test_what_is_read_together_lies_in_different_banks(shape: tuple[int, int, int], tokens: int) -> None:
+    """Where there is room, so that no operand waits for another."""
+    program = compile_program(build_image(BASE, random_encoder(*shape)), [tokens])
+    plan = program.plans[0]
+    banks = {
+        name: {*range(region.address // BASE.bank_words, -(-region.end // BASE.bank_words))}
+        for name, several in plan.regions.items() for region in several
+    }
+    for names in (("query", "key"), ("numerators", "value"), ("stream", "hidden"), ("stream", "query")):
+        assert not banks[names[0]] & banks[names[1]]
+    stream = plan.regions["stream"][0]
+    assert (stream.address + stream.cut) % BASE.bank_words == 0 or not stream.cut
+    assert bool(stream.cut) is (plan.choice.block < tokens)

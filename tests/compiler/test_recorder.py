@@ -19,7 +19,7 @@ def products(widths: list[int], tiles: int, parameters: int = 0) -> Recorder:
     operation with ``parameters`` words of parameters."""
     recorder = Recorder(AcceleratorConfig())
     if parameters:
-        recorder.vector(Function.GELU, 0, 1, 1, parameters=View(recorder.fill(parameters, 0, "parameters"), 0, 0))
+        recorder.vector(Function.GELU, 0, 1, 1, parameters=View(recorder.fill(parameters, 0, "", True), 0, 0))
     for width in widths:
         a = View(recorder.fill(width, 0, "piece"), 0, width)
         for _ in range(tiles):
@@ -57,6 +57,14 @@ def test_what_goes_to_a_region_is_loaded_before_its_first_use() -> None:
     inputs = [i for i, instruction in enumerate(program) if instruction.comment == "input"]
     assert len(inputs) == 2
     assert products[7] < inputs[0] < inputs[1] < products[9]
+
+
+def test_parameters_have_a_ring_of_their_own_as_long_as_it_has_room() -> None:
+    recorder = products([2, 2], 2, parameters=3)
+    fields = [instruction.fields for instruction in place(recorder, Ring(20, 100), parameters=Ring(10, 3))]
+    assert [f["scratchpad"] for f in fields if "scratchpad" in f] == [10, 20, 22, 28, 34, 36, 42]
+    fields = [instruction.fields for instruction in place(recorder, Ring(20, 100), parameters=Ring(10, 2))]
+    assert [f["scratchpad"] for f in fields if "scratchpad" in f] == [20, 23, 25, 31, 37, 39, 45]
 
 
 def test_what_runs_ahead_can_cut_the_ring_to_pieces() -> None:

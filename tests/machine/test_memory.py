@@ -34,6 +34,23 @@ def test_no_two_regions_overlap_in_a_phase(seed: int) -> None:
             assert (b in a.overlaps) != apart
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_what_is_read_together_lies_in_different_banks(seed: int) -> None:
+    rng, bank = random.Random(seed), 16
+    regions = [Region(f"{'abc'[i % 3]} {i}", rng.randint(1, 50), Phase(rng.randint(1, 15))) for i in range(20)]
+    regions[0].cut = rng.randint(0, regions[0].words)
+    used = pack(regions, bank, [("a", "b"), ("a", "a")])
+    assert regions[0].cut == 0 or (regions[0].address + regions[0].cut) % bank == 0
+    for i, a in enumerate(regions):
+        assert 0 <= a.address <= a.end <= used
+        for b in regions[i + 1:]:
+            if a.phases & b.phases:
+                assert a.end <= b.address or b.end <= a.address
+                if {a.kind, b.kind} <= {"a", "b"} and (a.kind, b.kind) != ("b", "b"):
+                    assert not {*range(a.address // bank, -(-a.end // bank))} & {
+                        *range(b.address // bank, -(-b.end // bank))}
+
+
 def test_the_ring_goes_round() -> None:
     ring = Ring(100, 10)
     assert [ring.allocate(4), ring.allocate(4)] == [100, 104]
