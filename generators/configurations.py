@@ -53,6 +53,11 @@ def configuration(name: str, settings: Iterable[str] = ()) -> AcceleratorConfig:
         changes[key] = _word(value) if key in words else _number(value)
     if changes.keys() & {"rows", "cols"}:
         changes.setdefault("lanes", 0)  # which follow the array, unless they are set too
+    others = {key for key, value in changes.items() if getattr(config, key, value) != value}
+    if others & {"target", "rows", "cols", "macs_per_multiplier"}:
+        changes.setdefault("rows_per_sum", 0)  # so does this, and the target
+    if changes.keys() & {"rows_per_sum"}:
+        changes.setdefault("columns_per_activation", 0)
     if changes:
         changes.setdefault("status", "experimental")  # no regression runs what is made up here
     return AcceleratorConfig.from_dict({**asdict(config), **changes})

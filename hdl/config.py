@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,13 @@ class AcceleratorConfig:
     cols: int = _parameter(16, "PEs", "a power of two from 4 to 64", "columns of the array (outputs, N)")
     macs_per_multiplier: int = _parameter(
         1, "MACs", "1 or 2", "PEs that share a hardware multiplier; 2 where multipliers are scarcer than logic")
+    rows_per_sum: int = _parameter(
+        0, "rows", "a power of two up to rows, or 0 for what suits the target",
+        "rows whose products are added up in one cycle; 0 is 4 where multipliers are made of gates, else 1")
+    columns_per_activation: int = _parameter(
+        0, "columns", "a power of two from macs_per_multiplier to cols, or 0 for what suits the target",
+        "columns that take an activation in the same cycle; 0 is 4 where multipliers are made of gates, else "
+        "macs_per_multiplier")
     lanes: int = _parameter(
         0, "lanes", "a power of two from 4 to min(rows, cols), or 0 for min(rows, cols)",
         "lanes of the vector engine; a scratchpad word of `rows` bytes takes at most `rows` results a cycle")
@@ -77,6 +84,11 @@ class AcceleratorConfig:
                 raise ConfigError(f"{spec.name} must be {spec.metadata['rule']}, not {value!r}")
         if self.lanes == 0:
             object.__setattr__(self, "lanes", min(self.rows, self.cols))
+        if self.rows_per_sum == 0:
+            gates = self.target == "generic" and self.macs_per_multiplier == 1
+            object.__setattr__(self, "rows_per_sum", 4 if gates else 1)
+        if self.columns_per_activation == 0:
+            object.__setattr__(self, "columns_per_activation", 4 if self.fused else self.macs_per_multiplier)
         self._check("name", re.fullmatch("[A-Za-z0-9_-]+", self.name) is not None)
         self._check("status", self.status in ("verified", "experimental"))
         self._check("target", self.target in ("generic", "ecp5", "xilinx"))
@@ -88,6 +100,9 @@ class AcceleratorConfig:
         ]:
             value = getattr(self, name)
             self._check(name, _is_power_of_two(value) and low <= value <= high)
+        self._check("rows_per_sum", _is_power_of_two(self.rows_per_sum) and self.rows_per_sum <= self.rows)
+        self._check("columns_per_activation", _is_power_of_two(self.columns_per_activation)
+                    and self.macs_per_multiplier <= self.columns_per_activation <= self.cols)
         self._check("lanes", _is_power_of_two(self.lanes) and 4 <= self.lanes <= min(self.rows, self.cols))
         self._check("scratchpad_kib", self.scratchpad_words <= 65536)
         self._check("bus_bits", self.bus_bits in (64, 128, 256))
@@ -139,6 +154,19 @@ class AcceleratorConfig:
         """Scratchpad words of one parameter record (8 bytes a column) for a group of ``lanes`` columns;
         a group's record starts at a word of its own."""
         return max(1, self.lanes * 8 // self.rows)
+
+    @property
+    def fused(self) -> bool:
+        """Whether the products of several rows are made and added up in one go, by gates
+        (:class:`~celosia.hdl.parts.sum_of_products.SumOfProducts`); else each product has a multiplier with a register
+        behind it."""
+        return self.target == "generic" and self.macs_per_multiplier == 1 and self.rows_per_sum > 1
+
+    def with_target(self, target: str) -> "AcceleratorConfig":
+        """The same accelerator for ``target``; another one chooses what suits it anew."""
+        if target == self.target:
+            return self
+        return replace(self, target=target, rows_per_sum=0, columns_per_activation=0)
 
     def to_toml(self) -> str:
         """The configuration as a TOML text that :meth:`from_toml` reads back to an equal object."""

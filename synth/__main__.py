@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 a check failed, 2 bad input or a missing tool.
 import argparse
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +70,7 @@ def _run(arguments: argparse.Namespace) -> int:
     family = part.family if part else arguments.part
     if family not in FAMILIES:
         raise ConfigError(f"the part must be one of {', '.join([*PARTS, *FAMILIES])}, not {arguments.part!r}")
-    config = configuration(arguments.config, arguments.settings)
-    config = replace(config, target=FAMILIES[family].target)
+    config = configuration(arguments.config, [*FAMILIES[family].settings, *arguments.settings])
     label = ",".join([config.name, *arguments.settings])
     folder = arguments.folder or Path("build", "synth", f"{label}-{arguments.part}")
     folder.mkdir(parents=True, exist_ok=True)

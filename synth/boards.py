@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -237,7 +237,7 @@ def build_board(
         raise BoardError(f"board must be one of {', '.join(BOARDS)}, not {board!r}")
     options = options or BoardOptions()
     tell = on_stage or (lambda stage: None)
-    config = replace(config, target="ecp5")
+    config = config.with_target("ecp5")
     environment, platform = _tool_environment(), _platform(config.target)
     folder = output / "build"
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,8 +16,8 @@ class Family:
         Yosys' command, without the top module.
     cells : str
         Yosys' files with the cells that the Verilog makes instances of, if there are any.
-    target : str
-        The configuration's target for it.
+    settings : tuple of str
+        Parameters of configurations for it.
     luts : dict of str to int
         Prefixes of the types of cells that take LUTs, and how many; the longest one counts.
     flip_flops, multipliers : tuple of str
@@ -31,7 +31,7 @@ class Family:
     name: str
     synthesis: str
     cells: str
-    target: str
+    settings: tuple[str, ...]
     luts: dict[str, int]
     flip_flops: tuple[str, ...]
     multipliers: tuple[str, ...]
@@ -42,19 +42,21 @@ class Family:
 _XILINX_LUTS = {"LUT": 1, "RAM32X1": 1, "RAM64X1": 1, "RAM32X1D": 2, "RAM64X1D": 2, "RAM32M": 4, "RAM64M": 4,
                 "RAM32M16": 8, "RAM64M8": 8, "SRL": 1}
 _XILINX_RAMS = {"RAMB18": 0.5, "RAMB36": 1}
+#: Where a target has no multipliers of its own, but registers behind each.
+_INFERRED = ("target=generic", "rows_per_sum=1")
 
 FAMILIES = {family.name: family for family in (
     # LUTs of five and more inputs are made of four-input halves that must lie together: too many wires would then
     # want to pass the same places.
-    Family("ecp5", "synth_ecp5 -nowidelut", "+/ecp5/cells_sim.v +/ecp5/cells_bb.v", "ecp5",
+    Family("ecp5", "synth_ecp5 -nowidelut", "+/ecp5/cells_sim.v +/ecp5/cells_bb.v", ("target=ecp5",),
            {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}, ("TRELLIS_FF",), ("MULT18X18D",), {"DP16KD": 1}, "DP16KD"),
-    Family("xilinx7", "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf", "", "xilinx", _XILINX_LUTS, ("FD",),
-           ("DSP48",), _XILINX_RAMS, "RAMB36"),
-    Family("ultrascale+", "synth_xilinx -family xcup -flatten -noiopad -noclkbuf", "", "xilinx", _XILINX_LUTS, ("FD",),
-           ("DSP48",), {**_XILINX_RAMS, "URAM": 8}, "RAMB36"),
-    Family("gowin", "synth_gowin -family gw5a -noiopads", "", "generic", {"LUT": 1, "ALU": 1, "RAM16": 4}, ("DFF",),
+    Family("xilinx7", "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf", "", ("target=xilinx",), _XILINX_LUTS,
+           ("FD",), ("DSP48",), _XILINX_RAMS, "RAMB36"),
+    Family("ultrascale+", "synth_xilinx -family xcup -flatten -noiopad -noclkbuf", "", ("target=xilinx",), _XILINX_LUTS,
+           ("FD",), ("DSP48",), {**_XILINX_RAMS, "URAM": 8}, "RAMB36"),
+    Family("gowin", "synth_gowin -family gw5a -noiopads", "", _INFERRED, {"LUT": 1, "ALU": 1, "RAM16": 4}, ("DFF",),
            ("MULT",), {"DPX9B": 1, "SDPX9B": 1, "DPB": 1, "SDPB": 1, "SP": 1}, "BSRAM"),
-    Family("ice40", "synth_ice40 -dsp", "", "generic", {"SB_LUT4": 1}, ("SB_DFF",), ("SB_MAC16",), {"SB_RAM40": 1},
+    Family("ice40", "synth_ice40 -dsp", "", _INFERRED, {"SB_LUT4": 1}, ("SB_DFF",), ("SB_MAC16",), {"SB_RAM40": 1},
            "RAM40"),
 )}
 

@@ -57,7 +57,8 @@ def floorplan(config: AcceleratorConfig, part: Part) -> dict[str, str]:
         for group in range(2 * columns):
             band, pair = divmod(row // 2, height)
             block = blocks[band][group // 2 * height + pair]
-            places[f"matmul.array.row_{row}.multiplier_{group}"] = block.multiplier(row % 2 + 2 * (group % 2))
+            name = f"rows_{row // config.rows_per_sum}.multiplier_{row % config.rows_per_sum}_{group}"
+            places[f"matmul.array.{name}"] = block.multiplier(row % 2 + 2 * (group % 2))
     width = columns * height  # blocks that a band takes
     used = [min(height, pairs - band * height) for band in range(bands)]
     free = [block for band, row in enumerate(blocks) for index, block in enumerate(row)

@@ -25,10 +25,11 @@ def unpacked(word, bits, count):
 
 
 def vector(rng):
-    """Row of A: int8 or uint8, or all at one end."""
+    """Row of A, int8 or uint8, or all at one end; and whether it is uint8."""
     if rng.random() < 0.2:
-        return np.full(ROWS, rng.choice([-128, 127, 255]))
-    return rng.integers(0, 256, ROWS) if rng.random() < 0.5 else rng.integers(-128, 128, ROWS)
+        end = rng.choice([-128, 127, 0, 255])
+        return np.full(ROWS, end), end == 255 or (end == 0 and rng.random() < 0.5)
+    return (rng.integers(0, 256, ROWS), True) if rng.random() < 0.5 else (rng.integers(-128, 128, ROWS), False)
 
 
 def tile(rng):
@@ -48,27 +49,26 @@ class Feeder:
         self.following = tile(rng)
         self.active = None
         self.steps = 0  # of the following tile that have been shifted
-        self.last_step = -1
         self.vectors = 0  # of the active tile that are to come
 
-    def cycle(self, now, weights, vectors, rows):
-        """activations, swap, weights, shift, and the sums that will come of it (None: undefined)."""
+    def cycle(self, weights, vectors, rows):
+        """activations, unsigned, swap, weights, shift, and the sums that will come of it (None: undefined)."""
         rng, swap, sums = self.rng, 0, None
-        activations = rng.integers(-256, 256, ROWS)
-        may_swap = self.vectors == 0 and self.steps == COLS and self.last_step < now
+        column, shift = rng.integers(-128, 128, ROWS), 0
+        if self.steps < COLS and rng.random() < weights:
+            column, shift = self.following[COLS - 1 - self.steps], (2 << self.steps) - 1
+            self.steps += 1
+        activations, unsigned = rng.integers(0, 256, ROWS), rng.random() < 0.5
+        may_swap = self.vectors == 0 and self.steps == COLS
         if rng.random() < vectors and (self.vectors or may_swap):
             if not self.vectors:
                 swap, self.steps, self.tiles = 1, 0, self.tiles - 1
                 self.active, self.following = self.following, tile(rng)
                 self.vectors = rows(rng)
-            activations = vector(rng)
+            activations, unsigned = vector(rng)
             sums = self.active @ activations
             self.vectors -= 1
-        column, shift = rng.integers(-128, 128, ROWS), 0
-        if self.steps < COLS and rng.random() < weights:
-            column, shift = self.following[COLS - 1 - self.steps], (2 << self.steps) - 1
-            self.steps, self.last_step = self.steps + 1, now
-        return activations, swap, column, shift, sums
+        return activations, unsigned, swap, column, shift, sums
 
 
 async def run(dut, weights, vectors, rows, tiles=25):
@@ -78,9 +78,10 @@ async def run(dut, weights, vectors, rows, tiles=25):
     await start_clock(dut)
     feeder, expected, now = Feeder(rng, tiles), {}, 0
     while feeder.tiles or feeder.vectors or (expected and max(expected) >= now):
-        activations, swap, column, shift, sums = feeder.cycle(
-            now, weights, vectors if feeder.tiles or feeder.vectors else 0, rows)
-        dut.activations.value = packed(activations, 9)
+        activations, unsigned, swap, column, shift, sums = feeder.cycle(
+            weights, vectors if feeder.tiles or feeder.vectors else 0, rows)
+        dut.activations.value = packed(activations, 8)
+        dut.unsigned_activations.value = int(unsigned)
         dut.swap.value = swap
         dut.weights.value = packed(column, 8)
         dut.shift.value = shift
@@ -103,7 +104,7 @@ async def products_equal_numpy(dut):
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def tiles_of_as_many_rows_as_columns_follow_without_a_gap(dut):
-    """The weights move in while the tile before computes: the first step comes with its swap (rule 2), the swap in
-    the cycle after the last step (rule 3)."""
+    """The weights move in while the tile before computes: the first step comes in the cycle after its swap (rule 2),
+    the swap with the last step (rule 3)."""
     span, count = await run(dut, 1.0, 1.0, lambda rng: COLS)
     assert span == count == 25 * COLS

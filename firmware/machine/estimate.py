@@ -12,6 +12,7 @@ from ...hdl.config import AcceleratorConfig
 from ...hdl.control.fetch import PREFETCH
 from ...hdl.functions import TRAITS
 from ...hdl.isa import INSTRUCTION_BYTES, ROW_RECORD, Engine, Function
+from ...hdl.matmul.array import array_latency
 from ...hdl.matmul.feeders import ACCUMULATE_SPACING
 from .assembler import Instruction
 from .dependencies import Edge
@@ -30,6 +31,8 @@ _BURST = 3
 _DISPATCH = 6
 #: Cycles from a semaphore's signal to the start that waited for it.
 _SIGNAL = 4
+#: Cycles that a row of a product takes from its read to its accumulator word, besides those in the array.
+_ROW_LATENCY = 12
 _VECTOR_LATENCY = 24
 #: Cycles from the first beat of a group to that of the next, besides those in which its parameters are read.
 _PARAMETER_LATENCY = 28
@@ -103,7 +106,7 @@ class _Model:
         tile = ready + config.cols + 4
         start = max(tile, free, self.left[Engine.VECTOR][half])
         end = start + max(f["m"], config.cols) * f["n_tiles"] * f["k_tiles"]
-        finished = end + config.rows + config.cols + 14
+        finished = end + array_latency(config) + _ROW_LATENCY
         self.free[Engine.MATMUL] = end + ACCUMULATE_SPACING
         self.left[Engine.MATMUL][half] = finished
         return Slot(max(free, ready), start, end, finished)

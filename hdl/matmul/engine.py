@@ -130,31 +130,24 @@ class MatmulEngine(wiring.Component):
             self.progress.eq(feeder.progress),
         ]
 
-        # Rows come out of the scratchpad READ_LATENCY cycles after the read, and pass one register, in which they
-        # get their ninth bit.
-        rows = Signal(READ_LATENCY + 1)
-        swaps = Signal(READ_LATENCY + 1)
+        # Rows come out of the scratchpad READ_LATENCY cycles after the read.
+        swaps = Signal(READ_LATENCY)
         unsigned_rows = Signal(READ_LATENCY)
         m.d.sync += [
-            rows.eq(Cat(feeder.row, rows)),
             swaps.eq(Cat(feeder.swapped, swaps)),
             unsigned_rows.eq(Cat(feeder.unsigned, unsigned_rows)),
         ]
-        row_register = without_reset(m, array.activations)
-        row_bytes = data.View(data.ArrayLayout(8, config.rows), self.activations.data)
-        with m.If(rows[READ_LATENCY - 1]):
-            for r in range(config.rows):
-                sign = row_bytes[r][7] & ~unsigned_rows[READ_LATENCY - 1]
-                m.d.sync += row_register[r].eq(Cat(row_bytes[r], sign))
         m.d.comb += [
-            array.swap.eq(swaps[READ_LATENCY]),
+            array.activations.as_value().eq(self.activations.data),
+            array.unsigned_activations.eq(unsigned_rows[-1]),
+            array.swap.eq(swaps[-1]),
             array.shift.eq(weight_feeder.shift),
             array.weights.as_value().eq(self.weights.data),
             accumulate.sums.eq(array.sums),
         ]
 
         # The tags take the same way, and leave it early enough for the accumulators to be read.
-        latency = READ_LATENCY + 1 + array_latency(config) - TAG_LEAD
+        latency = READ_LATENCY + array_latency(config) - TAG_LEAD
         in_flight = Signal(latency)
         m.submodules.tags = tags = DelayLine(RowTag, latency)
         m.d.sync += in_flight.eq(Cat(feeder.row, in_flight))

@@ -109,8 +109,7 @@ class WeightFeeder(wiring.Component):
             ]
 
         # Rule 2 of the array holds because a tile is begun only after the swap of the tile before has been seen
-        # here, and the activations' path to the array is one register longer; rule 3, because `swapped` is no
-        # earlier than the last word.
+        # here, and both come to the array as fast; rule 3, because `swapped` is no earlier than the last word.
         m.d.comb += [
             self.port.enable.eq(reading),
             self.port.address.eq(address),

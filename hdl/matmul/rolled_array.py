@@ -3,15 +3,14 @@
 from amaranth import ClockSignal, Instance, Module
 
 from ..config import AcceleratorConfig
-from ..parts.multiplier import products_latency
-from .array import SystolicArray, sum_bits
+from .array import SystolicArray, array_latency, sum_bits
 
 __all__ = ["RolledArray", "array_for"]
 
 _NAME = "celosia_rolled_array"
 
-# Row r of the array sees everything r cycles after row 0. Here no row is delayed: every row does in a cycle what row 0
-# does, and the sums wait for as long as they take through the rows. Columns are delayed as they are in the array.
+# In the array, rows see everything some cycles after row 0. Here no row is delayed: every row does in a cycle what
+# row 0 does, and the sums wait for as long as they take through the rows. Columns are delayed as they are in the array.
 # What moves right comes from further up in its SystemVerilog array, which has the last column of row 0 first and the
 # first of the last row last: a C++ compiler makes vector instructions of such loops. A loop reads what was there before
 # the clock edge.
@@ -20,12 +19,13 @@ _MODULE = f"""\
 module {_NAME} #(
   parameter int unsigned ROWS = 16,
   parameter int unsigned COLS = 16,
-  parameter int unsigned SHARE = 1,
-  parameter int unsigned LATENCY = 2,
+  parameter int unsigned SHARE = 1,  // columns that take an activation in the same cycle
+  parameter int unsigned LATENCY = 4,
   parameter int unsigned SUM_BITS = 20
 ) (
   input wire clk,
-  input wire [9*ROWS-1:0] activations,
+  input wire [8*ROWS-1:0] activations,
+  input wire unsigned_activations,
   input wire swap,
   input wire [8*ROWS-1:0] weights,
   input wire [COLS-1:0] shift,
@@ -33,11 +33,14 @@ module {_NAME} #(
 );
   localparam int unsigned PES = ROWS * COLS;
   localparam int unsigned GROUPS = COLS / SHARE;
-  localparam int unsigned DELAYS = 2 ** $clog2(ROWS + GROUPS + LATENCY);  // a divisor of the range of `now`
+  localparam int unsigned DELAY = LATENCY - 3;  // of the sums of column 0, besides the three registers that they pass
+  localparam int unsigned DELAYS = 2 ** $clog2(DELAY + 1);  // a divisor of the range of `now`
 
   // Longer than the array of PEs, for loops without an exception at the end.
   shortint unsigned held [0:2*PES-1], following [0:2*PES-1];
   shortint unsigned active [0:PES-1];
+  shortint unsigned entered [0:ROWS-1];
+  reg entered_swap = 0;
   reg [GROUPS-1:0] swaps = 0;
   shortint unsigned moves [0:COLS-1];  // all ones where a column takes another weight
   int unsigned total [0:COLS-1];
@@ -64,9 +67,13 @@ module {_NAME} #(
     for (int unsigned row = 0; row < ROWS; row = row + 1) begin
       /* verilator unroll_full */
       for (int unsigned column = 0; column < SHARE; column = column + 1)
-        held[COLS*(row+1)-1-column] = 16'($signed(activations[9*row +: 9]));
+        held[COLS*(row+1)-1-column] = entered[row];
     end
-    swaps = {{swaps[GROUPS-2:0], swap}};
+    /* verilator unroll_full */
+    for (int unsigned row = 0; row < ROWS; row = row + 1)
+      entered[row] = 16'($signed({{activations[8*row+7] & ~unsigned_activations, activations[8*row +: 8]}}));
+    swaps = GROUPS'({{swaps, entered_swap}});
+    entered_swap = swap;
     if (swaps != 0) begin
       /* verilator unroll_full */
       for (int unsigned column = 0; column < COLS; column = column + 1)
@@ -100,7 +107,7 @@ module {_NAME} #(
     // Sums wait for as long as they take through the rows, and those of the first columns for the last ones.
     /* verilator unroll_full */
     for (int unsigned column = 0; column < COLS; column = column + 1)
-      coming[(now+ROWS+GROUPS-1-column/SHARE+LATENCY-2)%DELAYS*COLS+column] = total[COLS-1-column];
+      coming[(now+DELAY-column/SHARE)%DELAYS*COLS+column] = total[COLS-1-column];
     /* verilator unroll_full */
     for (int unsigned column = 0; column < COLS; column = column + 1)
       outputs[SUM_BITS*column +: SUM_BITS] = SUM_BITS'(coming[now%DELAYS*COLS+column]);
@@ -120,10 +127,10 @@ class RolledArray(SystolicArray):
         platform.add_file(f"{_NAME}.sv", _MODULE)
         m = Module()
         m.submodules.pes = Instance(
-            _NAME, p_ROWS=config.rows, p_COLS=config.cols, p_SHARE=config.macs_per_multiplier,
-            p_LATENCY=products_latency(config), p_SUM_BITS=sum_bits(config), i_clk=ClockSignal(),
-            i_activations=self.activations.as_value(), i_swap=self.swap, i_weights=self.weights.as_value(),
-            i_shift=self.shift, o_sums=self.sums.as_value())
+            _NAME, p_ROWS=config.rows, p_COLS=config.cols, p_SHARE=config.columns_per_activation,
+            p_LATENCY=array_latency(config), p_SUM_BITS=sum_bits(config), i_clk=ClockSignal(),
+            i_activations=self.activations.as_value(), i_unsigned_activations=self.unsigned_activations,
+            i_swap=self.swap, i_weights=self.weights.as_value(), i_shift=self.shift, o_sums=self.sums.as_value())
         return m
 
 

@@ -36,7 +36,9 @@ _PACKINGS = {"generic": _Packing(16), "ecp5": _Packing(9), "xilinx": _Packing(16
 
 
 def products_latency(config: AcceleratorConfig) -> int:
-    """Cycles from an activation to its products."""
+    """Cycles from an activation to its products, or to where they are added up in one go."""
+    if config.fused:
+        return 1
     if config.macs_per_multiplier == 1:
         return 2
     return 4 if _PACKINGS[config.target].overlap else 3

@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from amaranth import Module
@@ -37,6 +37,26 @@ def test_named_configurations():
 def test_settings_replace_parameters():
     config = configuration("base", ["rows=8", "bus_bits=64"])
     assert (config.rows, config.cols, config.lanes, config.bus_bits) == (8, 16, 8, 64)
+
+
+@pytest.mark.parametrize(("settings", "chosen"), [
+    ([], (4, 4)), (["target=ecp5"], (1, 1)), (["target=xilinx", "macs_per_multiplier=2"], (1, 2)),
+    (["macs_per_multiplier=2"], (1, 2)), (["rows_per_sum=2"], (2, 4)), (["rows_per_sum=1"], (1, 1)),
+    (["target=ecp5", "rows_per_sum=2"], (2, 1)),
+])
+def test_the_target_chooses_what_shares_a_register(settings, chosen):
+    config = configuration("base", settings)
+    assert (config.rows_per_sum, config.columns_per_activation) == chosen
+    assert config.with_target(config.target) == config
+    again = config.with_target("ecp5").with_target("generic")
+    assert again == replace(config, target="generic", rows_per_sum=0, columns_per_activation=0)
+
+
+def test_what_shares_a_register_stays_where_nothing_else_changes(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(replace(configuration("base"), target="ecp5", rows_per_sum=2).to_toml())
+    for settings, rows_per_sum in ((["target=ecp5", "cols=16"], 2), (["target=xilinx"], 1), (["cols=8"], 1)):
+        assert configuration(str(file), settings).rows_per_sum == rows_per_sum
 
 
 @pytest.mark.parametrize(("name", "settings", "sentence"), [
@@ -198,6 +218,9 @@ def test_configuration_file_round_trip(tmp_path):
 @pytest.mark.parametrize(("text", "sentence"), [
     ("rows = ", "the configuration must be TOML: "),
     ("rowz = 4", "'rowz' is not a parameter; the parameters are name, status, target, rows"),
+    ("rows_per_sum = 32", "rows_per_sum must be a power of two up to rows, or 0 for what suits the target, not 32"),
+    ("macs_per_multiplier = 2\ncolumns_per_activation = 1", "columns_per_activation must be a power of two from "
+     "macs_per_multiplier to cols, or 0 for what suits the target, not 1"),
     ("lanes = 32", "lanes must be a power of two from 4 to min(rows, cols), or 0 for min(rows, cols), not 32"),
     ("rows = 4\nscratchpad_kib = 512",
      "scratchpad_kib must be a power of two from 16 to 1024, and at most 65536 words of `rows` bytes, not 512"),

@@ -18,7 +18,7 @@ from cocotb_tests.pairs.designs import Several
 
 SMALL = {"bus_bits": 64, "scratchpad_kib": 16, "scratchpad_banks": 4, "accumulator_kib": 16, "row_entries": 64,
          "max_k": 64, "max_n": 64, "max_tokens": 16}
-CONFIGS = [{}, {"cols": 8}, {"rows": 8, "macs_per_multiplier": 2}, {"target": "ecp5"},
+CONFIGS = [{}, {"cols": 8}, {"rows": 8}, {"rows": 8, "macs_per_multiplier": 2}, {"target": "ecp5"},
            {"target": "ecp5", "macs_per_multiplier": 2}, {"target": "xilinx"}]
 
 
@@ -69,9 +69,10 @@ def test_equal_names_are_equal_modules():
     for parameters in CONFIGS:
         for name, body in shared_of(AcceleratorConfig(**({"rows": 4, "cols": 4} | parameters | SMALL))).items():
             assert known.setdefault(name, body) == body, name
-    rows = {name for name in known if name.startswith("celosia_array_row")}
-    assert rows == {f"celosia_array_row_{row}" for row in (
-        "4_18_1_generic", "8_18_1_generic", "4_19_2_generic", "4_18_1_ecp5", "4_18_2_ecp5", "4_18_1_xilinx")}
+    rows = {name for name in known if "_rows_" in name}
+    assert rows == {*(f"celosia_fused_rows_4_{row}" for row in (
+        "4_18_4_10", "8_18_4_10", "4_19_4_11", "4_19_4_0")), *(f"celosia_multiplier_rows_1_4_{row}" for row in (
+            "19_2_2_generic", "18_1_1_ecp5", "18_2_2_ecp5", "18_1_1_xilinx"))}
     assert {"celosia_ram", "celosia_small_ram", "celosia_ram_ecp5", "celosia_ram_xilinx"} <= known.keys()
 
 
@@ -79,9 +80,9 @@ def test_two_accelerators_have_the_rows_of_each():
     design = Several({"first": AcceleratorConfig(rows=4, cols=8, **SMALL),
                       "second": AcceleratorConfig(rows=8, cols=8, macs_per_multiplier=2, **SMALL)})
     text = text_of(design, "pair")
-    assert len(re.findall("^  pair_array_row_8_18_1_generic row_", text, re.MULTILINE)) == 4
-    assert len(re.findall("^  pair_array_row_8_19_2_generic row_", text, re.MULTILINE)) == 8
-    assert len(re.findall("^module pair_array_row_", text, re.MULTILINE)) == 2
+    assert len(re.findall("^  pair_fused_rows_4_8_18_4_10 rows_", text, re.MULTILINE)) == 1
+    assert len(re.findall("^  pair_multiplier_rows_1_8_19_2_2_generic rows_", text, re.MULTILINE)) == 8
+    assert len(re.findall("^module pair_(fused|multiplier)_rows_", text, re.MULTILINE)) == 2
     assert len(re.findall("^module pair_gelu", text, re.MULTILINE)) == 1
 
 
@@ -159,4 +160,5 @@ def test_named_configurations_share_what_is_equal():
     tiny, small = shared_of(configuration("tiny")), shared_of(configuration("small"))
     same = tiny.keys() & small.keys()
     assert all(tiny[name] == small[name] for name in same)
-    assert tiny.keys() - same == {"celosia_array_row_4_18_1_generic"}
+    assert tiny.keys() - same == {
+        "celosia_fused_rows_4_4_18_4_10", "celosia_sums_4_4_18_10", "celosia_sums_4_4_18_10_column"}
