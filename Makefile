@@ -51,7 +51,7 @@ area: $(INSTALLED) ## gates of an ASIC, block by block, and the longest path: CO
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e ".[area]"
 	$(PY) -m celosia.synth.area --config $(CONFIG) $(ARGS)
 
-formal: $(INSTALLED) ## prove the properties of the memory bus, and that planted faults are found
+formal: $(INSTALLED) ## prove the properties of the memory bus and of the array's gates, and that planted faults are found
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e ".[formal]"
 	$(PY) -m celosia.synth.formal $(ARGS)
 

@@ -1,1 +1,1 @@
-"""Properties of the memory bus, and their proofs by Yosys and z3: ``make formal``."""
+"""Properties of the memory bus, proved by Yosys and z3, and sums of products, proved by algebra: ``make formal``."""

@@ -1,4 +1,5 @@
-"""Prove the properties of the memory bus, and that each planted fault is found: ``python -m celosia.synth.formal``.
+"""Prove the properties of the memory bus and the gates of sums of products, and that each planted fault is found:
+``python -m celosia.synth.formal``.
 
 Exit codes: 0 all as it should be, 1 not, 2 a tool is missing.
 """
@@ -14,6 +15,7 @@ from ..tools import SynthesisError
 from .faults import FAULTS, planted
 from .properties import PROOFS
 from .prover import prove
+from .sums import SUM_FAULTS, SUMS, prove_sums
 
 __all__ = ["main"]
 
@@ -36,6 +38,16 @@ def main() -> int:
                 failed |= outcome.proved
                 found = "NOT FOUND" if outcome.proved else f"found: {outcome.reason}"
                 table.add_row(fault.proof, "", fault.what, found)
+            for name, shape in SUMS.items():
+                outcome = prove_sums(*shape, Path(folder))
+                failed |= not outcome.proved
+                table.add_row(f"sum of products: {name}", "all values", "", "proved" if outcome.proved else
+                              f"DOES NOT HOLD: {outcome.reason}")
+            for sum_fault in SUM_FAULTS:
+                outcome = prove_sums(*SUMS["first rows"], Path(folder), sum_fault)
+                failed |= outcome.proved
+                found = "NOT FOUND" if outcome.proved else f"found: {outcome.reason}"
+                table.add_row("sum of products: first rows", "", sum_fault.what, found)
         except SynthesisError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
