@@ -142,6 +142,10 @@ def test_a_build_that_is_stopped_ends_its_programs_and_leaves_nothing(own, tmp_p
         time.sleep(0.02)
     process.send_signal(number)
     assert process.wait(timeout=600) == -number
+    for _ in range(600):  # a program closes its output, which is what was waited for, before it is gone
+        if not _alive(int(pid.read_text())):
+            break
+        time.sleep(0.1)
     assert not _alive(int(pid.read_text()))
     assert [path for path in (own / "k").iterdir() if path.is_dir()] == []
 
