@@ -18,16 +18,18 @@ class Traits:
     row_scaled
         The first scale takes multiplier and shift from the row table.
     second_scale
-        The result of the second scale is (part of) its result.
+        The result of the second scale is (part of) its result: of REQUANTISE the zero point.
     residual
         It reads the residual operand.
     writes_scratchpad
         It writes a byte a column to the scratchpad.
     statistics
         It makes entries of the row table.
-    drains
-        It starts only when everything before it has finished, since it reads the row table or the accumulators that
-        an instruction before it may write, or holds a scalar that one before it may still use.
+    reads_rows
+        It reads the row table: it starts when what instructions before it leave there has been written.
+    scalar
+        It has a scalar, which has one place: it starts when all before it have finished, their rows included. RESIDUAL
+        must wait for their results anyway, since its second operand may be one.
     """
 
     first: bool = False
@@ -38,20 +40,21 @@ class Traits:
     residual: bool = False
     writes_scratchpad: bool = True
     statistics: bool = False
-    drains: bool = False
+    reads_rows: bool = False
+    scalar: bool = False
 
 
 TRAITS: dict[Function, Traits] = {
-    Function.REQUANTISE: Traits(first=True),
+    Function.REQUANTISE: Traits(first=True, second_scale=True),
     Function.GELU: Traits(first=True, second=True, second_scale=True),
     Function.ROW_MAXIMUM: Traits(mask=True, writes_scratchpad=False, statistics=True),
-    Function.EXPONENTIAL: Traits(mask=True, statistics=True, drains=True),
-    Function.ATTENTION_OUTPUT: Traits(second=True, row_scaled=True, second_scale=True, drains=True),
-    Function.ROW_REQUANTISE: Traits(row_scaled=True, drains=True),
+    Function.EXPONENTIAL: Traits(mask=True, statistics=True, reads_rows=True, scalar=True),
+    Function.ATTENTION_OUTPUT: Traits(second=True, row_scaled=True, second_scale=True, reads_rows=True),
+    Function.ROW_REQUANTISE: Traits(row_scaled=True, reads_rows=True),
     Function.RESIDUAL: Traits(first=True, second=True, second_scale=True, residual=True, writes_scratchpad=False,
-                              statistics=True, drains=True),
-    Function.LAYER_NORM: Traits(second=True, row_scaled=True, second_scale=True, drains=True),
-    Function.LOAD_ROWS: Traits(writes_scratchpad=False, drains=True),
+                              statistics=True, scalar=True),
+    Function.LAYER_NORM: Traits(second=True, row_scaled=True, second_scale=True, reads_rows=True),
+    Function.LOAD_ROWS: Traits(writes_scratchpad=False),
 }
 
 

@@ -4,7 +4,7 @@ import pytest
 from amaranth import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from celosia.hdl.memory.halves import HalfLock, HalfUse
+from celosia.hdl.memory.halves import HALF_USES, HalfHold, HalfLock, HalfUse
 
 from cocotb_tests.harness import run_testbench
 
@@ -46,3 +46,7 @@ class Engines(wiring.Component):
 @pytest.mark.parametrize("depth", [2, pytest.param(4, marks=pytest.mark.regress), 8])
 def test_halves(depth):
     run_testbench(Engines(depth), bench="memory.bench_halves", parameters={"depth": depth})
+
+
+def test_hold():
+    run_testbench(HalfHold(), bench="memory.bench_hold", parameters={"depth": HALF_USES})

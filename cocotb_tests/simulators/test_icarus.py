@@ -15,7 +15,7 @@ from celosia.hdl.datapath import Datapath
 from celosia.hdl.matmul.array import SystolicArray
 from celosia.hdl.memory.scratchpad import Scratchpad
 from celosia.hdl.parts.ram import Ram
-from celosia.hdl.vector.curves import Exponential
+from celosia.hdl.vector.curves import Curve
 from celosia.hdl.vector.row_unit import RowUnit
 from celosia.hdl.vector.scale import FirstScale, SecondScale
 
@@ -43,7 +43,7 @@ UNITS = {
     "array": (lambda: SystolicArray(AcceleratorConfig(**SHARED)), "matmul.bench_array", SHARED, ""),
     "first scale": (lambda: Lanes(FirstScale, 2), "vector.bench_scale", {"lanes": 2}, "first_scale_equals_golden"),
     "second scale": (lambda: Lanes(SecondScale, 2), "vector.bench_scale", {"lanes": 2}, "second_scale_equals_golden"),
-    "exponential": (lambda: Lanes(Exponential, 64), "vector.bench_curves", {"lanes": 64}, "exponential_equals_golden"),
+    "curve": (lambda: Lanes(Curve, 64), "vector.bench_curves", {"lanes": 64}, ""),
     "row unit": (lambda: Lanes(lambda: RowUnit(AcceleratorConfig(max_n=64)), 2), "vector.bench_row_unit",
                  {"lanes": 2, "max_n": 64}, ""),
     "datapath": (lambda: Datapath(AcceleratorConfig(**COMPUTING)), "bench_datapath", COMPUTING,

@@ -1,10 +1,10 @@
-"""GELU and the softmax numerator for every input that their ports can carry."""
+"""GELU, the softmax numerator and what passes by, for every input that the port can carry."""
 
 import random
 
 import cocotb
 import numpy as np
-from celosia.hdl.vector.curves import CURVE_LATENCY, Exponential, Gelu
+from celosia.hdl.vector.curves import CURVE_LATENCY, Curve
 from celosia.sim.golden import kernels
 
 from cocotb_tests.harness import bench_parameters, start_clock
@@ -24,36 +24,48 @@ def every_value(rng):
     return values, valid
 
 
-async def check(dut, unit, operands, valid, expected):
-    await start_clock(dut)
-    operands["enable"] = pulses(valid, CURVE_LATENCY)
-    found = (await play(dut, operands, result_dtype(unit)))["result"][CURVE_LATENCY:]
-    last = last_valid(valid)[:len(found)]  # a result stays until the next
-    wanted = np.take_along_axis(expected, np.maximum(last, 0), axis=0)
-    np.testing.assert_array_equal(found[last >= 0], wanted[last >= 0])
-    assert valid[:len(found)].sum() == 2**18
+KINDS = ("gelu", "exponential", "as it is", "adds", "shifted")
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
-async def gelu_equals_golden(dut):
-    rng = np.random.default_rng(random.getrandbits(32))
-    unit, (values, valid) = Gelu(), every_value(rng)
-    operands = noise(rng, operand_dtype(unit), *valid.shape)
+def expected_of(rng, kind, values, operands, valid):
+    """Operand and bypass of ``values`` for each ``kind`` [cycles, LANES]; places in ``operands`` what these need."""
+    keep = rng.integers(0, 2, values.shape).astype(bool)
+    residual, zero_point = (rng.integers(-128, 128, values.shape) for _ in range(2))
+    gelu, exponential, adds, shifted = (kind == KINDS.index(name) for name in (
+        "gelu", "exponential", "adds", "shifted"))
+    place(operands, "gelu", gelu, valid)
     place(operands, "value", values, valid)
-    await check(dut, unit, operands, valid, kernels.gelu_fixed(kernels.saturate(values, 16)))
+    operands["exponential"], operands["bends"] = (
+        pulses(valid & flag, CURVE_LATENCY) for flag in (exponential, exponential | gelu))
+    for name, wanted in [("keep", keep), ("adds", adds), ("residual", residual), ("shifted", shifted | gelu),
+                         ("zero_point", zero_point)]:
+        place(operands, name, wanted, valid, CURVE_LATENCY - 1)
+    bent = kernels.gelu_fixed(kernels.saturate(values, 16))
+    numerator = np.where(keep, kernels.exponential(np.clip(values, 0, 4095)), 0)
+    operand = np.select([gelu, adds], [bent, residual], values)
+    bypass = np.select([exponential, shifted | gelu], [numerator, zero_point], values)
+    return {"operand": operand, "bypass": bypass}
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
-async def exponential_equals_golden(dut):
-    """Every u twice: masked and not. The mask comes with the last stage."""
+@cocotb.test(timeout_time=5, timeout_unit="ms")
+async def every_value_equals_golden(dut):
+    """Every value in every kind, kinds mixed at random; a result stays until the next."""
     rng = np.random.default_rng(random.getrandbits(32))
-    unit = Exponential()
-    keep_first = rng.integers(0, 2, 2**18).astype(bool)
-    for keep_of in (keep_first, ~keep_first):
+    unit = Curve()
+    await start_clock(dut)
+    kind_of = rng.integers(0, len(KINDS), 2**18)
+    for turn in range(len(KINDS)):
         values, valid = every_value(rng)
-        keep = keep_of[values + 2**17]
         operands = noise(rng, operand_dtype(unit), *valid.shape)
-        place(operands, "value", values, valid)
-        place(operands, "keep", keep, valid, CURVE_LATENCY - 1)
-        exponential = kernels.exponential(np.clip(values, 0, 4095))
-        await check(dut, unit, operands, valid, np.where(keep, exponential, 0))
+        operands["enable"] = pulses(valid, CURVE_LATENCY)
+        kind = (kind_of[values + 2**17] + turn) % len(KINDS)
+        expected = expected_of(rng, kind, values, operands, valid)
+        found = (await play(dut, operands, result_dtype(unit)))[CURVE_LATENCY:]
+        last = last_valid(valid)[:len(found)]
+        for name, wanted in expected.items():
+            wanted = np.take_along_axis(wanted, np.maximum(last, 0), axis=0)
+            # Of an exponential, nobody wants the operand.
+            seen = (last >= 0) & ((name == "bypass") | (np.take_along_axis(
+                kind, np.maximum(last, 0), axis=0) != KINDS.index("exponential")))
+            np.testing.assert_array_equal(found[name][seen], wanted[seen], err_msg=name)
+        assert valid[:len(found)].sum() == 2**18

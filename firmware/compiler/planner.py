@@ -8,6 +8,8 @@ from itertools import combinations, product
 
 from ...hdl.bus.bursts import BURST_BEATS
 from ...hdl.config import AcceleratorConfig
+from ...hdl.isa import Function
+from ...hdl.vector.issuer import group_cycles
 from ..machine.geometry import CompileError, Geometry, ceil_div
 from ..machine.layout import LayerImage, ModelImage
 from ..machine.memory import Phase, Region, pack
@@ -18,8 +20,6 @@ __all__ = ["STEP_WORDS", "Choice", "Plan", "plans"]
 #: Cycles of the vector engine's start-ups and drains in an attention unit, and what a unit costs on top.
 _SOFTMAX_OVERHEAD = 130
 _UNIT_OVERHEAD = 20
-#: Cycles of the vector engine from one group of columns to the next, however few rows there are.
-_GROUP_LATENCY = 29
 #: Cycles in which a chunk of keys is handed from engine to engine, besides those of the way through the array.
 _CHUNK_OVERHEAD = 80
 #: Cycles of a burst besides its beats.
@@ -121,13 +121,18 @@ def unit_limit(geometry: Geometry, group: Group, streamed: frozenset[str]) -> in
     return min(config.half_words // tiles, config.row_entries * 3 // 8, longest)
 
 
+def _group_latency(config: AcceleratorConfig) -> int:
+    """Cycles of the vector engine from one group of columns to the next, however few rows there are."""
+    return group_cycles(config, Function.ATTENTION_OUTPUT, 1)
+
+
 def _chunks(geometry: Geometry, group: Group) -> Iterator[tuple[int, int]]:
     """Tiles of a chunk of keys, and rows of an attention unit that works on chunks: where the scores of a row with all
     keys take so much of the accumulators that a unit has fewer rows than the array or the vector engine needs."""
     g, config = geometry, geometry.config
     longest = max(s.length for s in group.sentences)
     total = g.tiles(max(s.window_words for s in group.sentences))
-    if unit_limit(g, group, frozenset()) >= min(max(config.cols, _GROUP_LATENCY), longest):
+    if unit_limit(g, group, frozenset()) >= min(max(config.cols, _group_latency(config)), longest):
         return
     tiles = g.tile_step
     while tiles < total:
@@ -276,7 +281,7 @@ def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -
     moved = panels * project + blocks * transform
     for s in group.sentences:
         tiles = g.tiles(s.window_words) * g.head_words + g.tiles(g.head_words) * s.window_words
-        high = max(unit, _GROUP_LATENCY)
+        high = max(unit, _group_latency(config))
         vector = high * (2 * g.groups(s.window_words) + g.groups(g.head_words)) + _SOFTMAX_OVERHEAD
         units = g.heads * ceil_div(s.length, unit)
         if choice.chunk_tiles:
@@ -339,7 +344,7 @@ def _take_turns(geometry: Geometry, group: Group, layer: LayerImage, unit: int) 
 def _attention_cycles(geometry: Geometry, sentence: Sentence, unit: int) -> tuple[int, int]:
     """Cycles of the vector engine, and of the array, for a unit of ``unit`` rows."""
     g = geometry
-    high = max(unit, _GROUP_LATENCY)
+    high = max(unit, _group_latency(g.config))
     vector = high * (2 * g.groups(sentence.window_words) + g.groups(g.head_words)) + _SOFTMAX_OVERHEAD
     tiles = g.tiles(sentence.window_words) * g.head_words + g.tiles(g.head_words) * sentence.window_words
     return vector, max(unit, g.config.cols) * tiles

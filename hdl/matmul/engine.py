@@ -15,10 +15,20 @@ from .array import array_latency, sum_bits
 from .feeders import ActivationFeeder, Progress, RowTag, WeightFeeder
 from .rolled_array import array_for
 
-__all__ = ["TAG_LEAD", "AccumulateStage", "MatmulEngine"]
+__all__ = ["TAG_LEAD", "AccumulateStage", "MatmulEngine", "finish_latency"]
 
 #: Cycles from a row's tag to its sums: the accumulator word is read meanwhile.
 TAG_LEAD = ACCUMULATOR_READ_LATENCY + 1
+
+
+def _sums_latency(config: AcceleratorConfig) -> int:
+    """Cycles from the read of a row of A to its sums."""
+    return READ_LATENCY + array_latency(config)
+
+
+def finish_latency(config: AcceleratorConfig) -> int:
+    """Cycles from the read of an instruction's last row of A to ``finished``."""
+    return _sums_latency(config) + 2
 
 
 class AccumulateStage(wiring.Component):
@@ -147,7 +157,7 @@ class MatmulEngine(wiring.Component):
         ]
 
         # The tags take the same way, and leave it early enough for the accumulators to be read.
-        latency = READ_LATENCY + array_latency(config) - TAG_LEAD
+        latency = _sums_latency(config) - TAG_LEAD
         in_flight = Signal(latency)
         m.submodules.tags = tags = DelayLine(RowTag, latency)
         m.d.sync += in_flight.eq(Cat(feeder.row, in_flight))

@@ -10,10 +10,17 @@ from ..isa import MATMUL
 from ..memory.interfaces import READ_LATENCY, ScratchpadReadSignature
 from ..parts.skid import Skid
 
-__all__ = ["ACCUMULATE_SPACING", "ActivationFeeder", "Progress", "RowRequest", "RowTag", "WeightFeeder"]
+__all__ = ["ACCUMULATE_SPACING", "ActivationFeeder", "Progress", "RowRequest", "RowTag", "WeightFeeder", "tile_cycles"]
 
 #: Fewest cycles between two reads of an accumulator word: the second finds what the first has added.
 ACCUMULATE_SPACING = 6
+
+
+def tile_cycles(config: AcceleratorConfig, m: int, adds: bool) -> int:
+    """Cycles from the first row of a tile to that of the next one of the instruction, where nobody else uses the
+    rows' banks; ``adds``: the next one's ``m`` sums are added to this one's."""
+    spacing = ACCUMULATE_SPACING + (m == ACCUMULATE_SPACING - 1) if adds and m < ACCUMULATE_SPACING else 0
+    return max(m, config.cols, spacing)
 
 
 class RowTag(data.Struct):
@@ -245,6 +252,7 @@ class ActivationFeeder(wiring.Component):
         next_tile = Signal(16)
         tile_waits = Signal()  # to be swapped in
         since_tile = Signal(range(ACCUMULATE_SPACING))
+        between_tiles = Signal(range(ACCUMULATE_SPACING), reset_less=True)
         settled = Signal(init=1)
         last = Signal()
         tile = Signal()
@@ -274,15 +282,18 @@ class ActivationFeeder(wiring.Component):
                 accumulator.eq(accumulator + 1),
             ]
             with m.If(first_row):
-                m.d.sync += tile_waits.eq(0)
+                # What a tile overwrites, nobody reads; its words are read again after this one's rows.
+                m.d.sync += [tile_waits.eq(0), since_tile.eq(0), settled.eq(1)]
             with m.If(last_row):
                 m.d.sync += [
                     first_row.eq(1), row.eq(instruction.m - 1), last_row.eq(one_row),
                     k.eq(k - 1), last_k.eq(k == 1), add.eq(1), scale.eq(0),
                     tile_start.eq(next_tile), address.eq(next_tile), accumulator.eq(column_start),
                 ]
-                with m.If(last | few_rows):
+                with m.If(last):
                     m.d.sync += [since_tile.eq(ACCUMULATE_SPACING - 1), settled.eq(0)]
+                with m.Elif(few_rows):
+                    m.d.sync += [since_tile.eq(between_tiles), settled.eq(0)]
                 with m.If(last_k):
                     m.d.sync += [
                         k.eq(instruction.k_tiles - 1), last_k.eq(one_k), n.eq(n - 1), last_n.eq(n == 1),
@@ -301,6 +312,8 @@ class ActivationFeeder(wiring.Component):
                 accumulator.eq(payload.accumulator), column_start.eq(payload.accumulator), row.eq(payload.m - 1),
                 k.eq(payload.k_tiles - 1), n.eq(payload.n_tiles - 1), last_row.eq(payload.m == 1),
                 few_rows.eq(payload.m < ACCUMULATE_SPACING), one_row.eq(payload.m == 1),
+                # The first row of the next tile may be asked for as soon as ACCUMULATE_SPACING cycles after this one's.
+                between_tiles.eq(Mux(payload.m >= ACCUMULATE_SPACING - 1, 1, ACCUMULATE_SPACING - 1 - payload.m)),
                 last_k.eq(payload.k_tiles == 1), one_k.eq(payload.k_tiles == 1), last_n.eq(payload.n_tiles == 1),
             ]
         return m

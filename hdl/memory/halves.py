@@ -5,7 +5,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-__all__ = ["HalfClaimSignature", "HalfLock", "HalfUse"]
+__all__ = ["HALF_USES", "HalfClaimSignature", "HalfHold", "HalfLock", "HalfUse"]
+
+#: Instructions that an engine has under way at most.
+HALF_USES = 4
 
 
 class HalfClaimSignature(wiring.Signature):
@@ -59,7 +62,7 @@ class HalfUse(wiring.Component):
         ``depth`` instructions (a power of two) are under way: none may start.
     """
 
-    def __init__(self, depth: int = 4):
+    def __init__(self, depth: int = HALF_USES):
         self.depth = depth
         super().__init__({
             "start": In(1), "start_half": In(1), "finish": In(1), "owned": Out(2), "idle": Out(1, init=1),
@@ -90,4 +93,43 @@ class HalfUse(wiring.Component):
                 m.d.sync += [uses.eq(uses + 1), self.owned[half].eq(1)]
             with m.Elif(fewer & ~more):
                 m.d.sync += [uses.eq(uses - 1), self.owned[half].eq(uses != 1)]
+        return m
+
+
+class HalfHold(wiring.Component):
+    """An engine's book of the halves that it holds, for ``owned`` of rule 2, where instructions leave their halves
+    in any order.
+
+    Members
+    -------
+    start, start_half : in
+        An instruction starts in this cycle, in this half.
+    leave, leave_half : in
+        One that has started in this half leaves it with this cycle.
+    keep : in, 2 bits
+        The half is held whoever has left it.
+    owned : out, 2 bits
+        Rule 2 of :class:`HalfClaimSignature`.
+
+    Rules
+    -----
+    1. At most ``depth`` instructions have started and not left.
+    """
+
+    def __init__(self, depth: int = HALF_USES):
+        self.depth = depth
+        super().__init__({
+            "start": In(1), "start_half": In(1), "leave": In(1), "leave_half": In(1), "keep": In(2), "owned": Out(2)})
+
+    def elaborate(self, platform):
+        m = Module()
+        for half in range(2):
+            uses, left = (Signal(range(self.depth + 1), name=f"{name}_{half}") for name in ("uses", "left"))
+            more, fewer = Signal(name=f"more_{half}"), Signal(name=f"fewer_{half}")
+            m.d.comb += [
+                more.eq(self.start & (self.start_half == half)),
+                fewer.eq(self.leave & (self.leave_half == half)),
+                left.eq(uses - fewer),
+            ]
+            m.d.sync += [uses.eq(left + more), self.owned[half].eq(more | (left != 0) | self.keep[half])]
         return m

@@ -5,18 +5,17 @@ Stages, counted from the issue of a beat (0):
 =========  ====================================================================================
 stage      what is visible
 =========  ====================================================================================
-4          residual operand
-5          accumulators, row entry, first parameters
-6          what the first scale takes of them
-12         result of the first scale
-17         GELU, softmax numerator
-18         operand of the second scale
-23         result of the second scale
-25         the result, written from a register to the accumulators or to the scratchpad
-26 + L     sums and maxima over the lanes (L = log2 lanes)
-27 + L     the one of them that counts
-29 + L     row totals
-51 + L     row table entry, written
+3          accumulators; row entry, or scalar
+4          what the first scale takes of them; residual operand
+7          second record
+10         result of the first scale
+15         operand of the second scale: as it is, or through the curve; and what passes it by
+20         result of the second scale
+22         the result, written to the accumulators or to the scratchpad
+23 + L     sums and maxima over the lanes (L = log2 lanes)
+24 + L     the one of them that counts
+26 + L     row totals
+48 + L     row table entry, written
 =========  ====================================================================================
 
 The pipeline never stalls: a beat is issued when everything it needs has been granted.
@@ -25,11 +24,13 @@ The pipeline never stalls: a beat is issued when everything it needs has been gr
 from amaranth import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from ..config import AcceleratorConfig
+from ..functions import any_of
 from ..isa import FIRST_PARAMETERS, SECOND_PARAMETERS, VECTOR, Function
 from ..memory.accumulators import ACCUMULATOR_READ_LATENCY, AccumulatorPortSignature
-from ..memory.halves import HalfClaimSignature, HalfUse
+from ..memory.halves import HalfClaimSignature, HalfHold
 from ..memory.interfaces import READ_LATENCY, CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
 from ..parts.delay import DelayLine
 from ..parts.ram import Ram
@@ -38,7 +39,7 @@ from .issuer import Beat, BeatIssuer, ParameterFeeder
 from .lane import Lane, LaneInputs, RowOperands, chosen
 from .row_statistics import RowStatistics, Tree, tree_latency
 from .row_unit import RowEntry, RowKind, RowUnit, squares_bits
-from .stages import CURVED, OPERANDS, RESCALED, RESULT, Stages
+from .stages import OPERANDS, RESULT, SECOND, Stages
 
 __all__ = ["VectorEngine"]
 
@@ -79,12 +80,12 @@ class VectorEngine(wiring.Component):
         m.submodules.row_table = row_table = Ram(RowEntry.as_shape().size, config.row_entries)
         stages = Stages(m, config, issuer)
 
-        # The scalar of an instruction: the functions that have one drain the pipeline first.
+        # The scalar of an instruction: those that have one start when all before them have finished.
         multiplier = Signal(16, reset_less=True)
         shift = Signal(6, reset_less=True)
         has_scalar = Signal()
         m.d.sync += has_scalar.eq(
-            issuer.start & issuer.instruction.function.matches(Function.EXPONENTIAL, Function.RESIDUAL))
+            issuer.start & any_of(issuer.instruction.function, "scalar"))
         with m.If(has_scalar):
             m.d.sync += [multiplier.eq(issuer.instruction.multiplier), shift.eq(issuer.instruction.shift)]
 
@@ -94,7 +95,8 @@ class VectorEngine(wiring.Component):
         self._write_back(m, stages, issuer, lanes)
         row_unit = self._statistics(m, stages, issuer, lanes, multiplier, shift)
 
-        m.submodules.written_rows = written_rows = DelayLine(16, stages.entry)
+        m.submodules.written_rows = written_rows = DelayLine(
+            range(config.row_entries), stages.entry)
         m.d.comb += [
             written_rows.input.eq(issuer.beat.row),
             row_table.write_enable.eq(row_unit.written | feeder.entry_valid),
@@ -105,52 +107,47 @@ class VectorEngine(wiring.Component):
 
     def _control(self, m, stages, feeder, issuer):
         """Instructions in, halves, and the end of an instruction."""
-        m.submodules.use = use = HalfUse()
+        m.submodules.hold = hold = HalfHold()
+        half_bit = exact_log2(self.config.half_words)
         wiring.connect(m, wiring.flipped(self.control.command), feeder.command)
         wiring.connect(m, feeder.following, issuer.following)
         wiring.connect(m, feeder.port, wiring.flipped(self.parameters))
         wiring.connect(m, issuer.residual, wiring.flipped(self.residual))
-        finished = Signal()
-        m.d.sync += [
-            finished.eq(stages.last[stages.entry]),
-            self.control.finished.eq(stages.last[stages.entry] | feeder.rows_loaded),
-            self.conflict.eq(issuer.conflict | (self.parameters.enable & ~self.parameters.ready)),
-        ]
+        m.d.sync += self.conflict.eq(issuer.conflict | (self.parameters.enable & ~self.parameters.ready))
         m.d.comb += [
+            # The last result is written in this cycle. Rows and accumulators nobody else sees before they are.
+            self.control.finished.eq(stages.last[RESULT] | feeder.rows_loaded),
+            issuer.written.eq(stages.last[RESULT - 1] & stages.is_(RESULT - 1, Function.RESIDUAL)),
             issuer.armed.eq(feeder.armed),
             feeder.taken.eq(issuer.taken),
-            feeder.released.eq(stages.new_group[RESCALED]),
-            feeder.quiet.eq(use.idle & ~issuer.busy),
-            issuer.quiet.eq(use.idle),
-            issuer.stall.eq(use.full),
+            feeder.released.eq(issuer.released),
+            feeder.quiet.eq(issuer.quiet),
             self.claim.request.eq(issuer.request),
             self.claim.half.eq(issuer.half),
-            self.claim.owned.eq(use.owned),
+            self.claim.owned.eq(hold.owned),
             issuer.grant.eq(self.claim.grant),
-            use.start.eq(issuer.start),
-            use.start_half.eq(issuer.half),
-            use.finish.eq(finished),
+            hold.start.eq(issuer.start),
+            hold.start_half.eq(issuer.half),
+            # Its accumulators are read with the last beat's issue, and RESIDUAL's written later.
+            hold.leave.eq(issuer.issue & issuer.last),
+            hold.leave_half.eq(issuer.beat.accumulator[half_bit]),
+            hold.keep.eq(issuer.writes_back),
             self.accumulators.read_enable.eq(issuer.issue),
             self.accumulators.read_address.eq(issuer.beat.accumulator),
         ]
 
     def _row_operands(self, m, stages, issuer, row_table, multiplier, shift):
-        """The entry of the row table, or the instruction's scalar, in stage OPERANDS."""
+        """The entry of the row table, or the instruction's scalar, in stage OPERANDS - 1."""
+        here = OPERANDS - 2  # two stages after the read of the entry
         entry = Signal(RowEntry, reset_less=True)
-        wanted = issuer.beat.row[:len(row_table.read_address)]
-        for stage in range(OPERANDS - 3):
-            register = Signal.like(wanted, name=f"row_{stage + 1}", reset_less=True)
-            m.d.sync += register.eq(wanted)
-            wanted = register
-        m.d.comb += [row_table.read_address.eq(wanted), row_table.read_enable.eq(stages.valid[OPERANDS - 3])]
-        with m.If(stages.valid[OPERANDS - 2]):
+        m.d.comb += [row_table.read_address.eq(issuer.beat.row), row_table.read_enable.eq(issuer.issue)]
+        with m.If(stages.valid[here - 1]):
             m.d.sync += entry.eq(row_table.read_data)
         row = RowOperands(
             by_row=Signal(name="by_row"), negate=Signal(name="negate"),
             addend=Signal(signed(32), name="row_addend", reset_less=True),
             multiplier=Signal(16, name="row_multiplier", reset_less=True),
             shift=Signal(6, name="row_shift", reset_less=True))
-        here = OPERANDS - 1
         exponential = stages.is_(here, Function.EXPONENTIAL)
         with m.If(stages.valid[here]):
             m.d.sync += [row.by_row.eq(stages.has(here, "row_scaled") | exponential), row.negate.eq(exponential)]
@@ -166,11 +163,11 @@ class VectorEngine(wiring.Component):
 
     def _residual(self, m, stages, part):
         """The residual operand's bytes of a beat, asked for a cycle before it is issued. They wait for the second
-        scale, in stage CURVED."""
+        scale, until the stage before SECOND."""
         bits = 8 * self.config.lanes
         words = [self.residual.data.word_select(index, bits) for index in range(self.config.rows // self.config.lanes)]
         residual = chosen(words, part)
-        for stage in range(READ_LATENCY - 1, CURVED):
+        for stage in range(READ_LATENCY - 1, SECOND - 1):
             register = Signal(bits, name=f"residual_{stage + 1}", reset_less=True)
             with m.If(stages.runs(stage, Function.RESIDUAL)):
                 m.d.sync += register.eq(residual)
@@ -204,30 +201,25 @@ class VectorEngine(wiring.Component):
 
     def _write_back(self, m, stages, issuer, lanes):
         config = self.config
-        m.submodules.beats = beats = DelayLine(Beat, RESULT)
-        m.d.comb += [
-            beats.input.eq(issuer.beat),
-        ]
+        m.submodules.beats = beats = DelayLine(Beat(config), RESULT - 1)
+        m.d.comb += beats.input.eq(issuer.beat)
         # From registers, so that who else writes to the scratchpad soon knows whether the bank is free.
+        here, beat = RESULT - 1, beats.output
         accumulators, results = self.accumulators, self.results
-        written = [Signal(signed(32), name=f"written_{lane}", reset_less=True) for lane in range(config.lanes)]
-        beat = beats.output
         m.d.comb += [
-            accumulators.write_enable.eq(stages.runs(RESULT, Function.RESIDUAL)),
+            accumulators.write_enable.eq(stages.runs(here, Function.RESIDUAL)),
             accumulators.write_address.eq(beat.accumulator),
             accumulators.write_mask.eq(1 << beat.slice),
         ]
-        m.d.sync += results.enable.eq(stages.runs_with(RESULT, "writes_scratchpad"))
+        m.d.sync += results.enable.eq(stages.runs_with(here, "writes_scratchpad"))
         written_to = [(without_reset(m, member), value) for member, value in (
             (results.address, beat.destination), (results.mask, 1 << beat.part))]
-        with m.If(stages.valid[RESULT]):
-            m.d.sync += [
-                *(register.eq(value) for register, value in written_to),
-                *(word.eq(lane.result) for word, lane in zip(written, lanes, strict=True)),
-            ]
+        with m.If(stages.valid[here]):
+            m.d.sync += [register.eq(value) for register, value in written_to]
         m.d.comb += [
-            results.data.eq(Cat(word[:8] for word in written).replicate(config.rows // config.lanes)),
-            *(accumulators.write_data[column].eq(written[column % config.lanes]) for column in range(config.cols)),
+            results.data.eq(Cat(lane.result[:8] for lane in lanes).replicate(config.rows // config.lanes)),
+            *(accumulators.write_data[column].eq(lanes[column % config.lanes].result)
+              for column in range(config.cols)),
         ]
 
     def _statistics(self, m, stages, issuer, lanes, multiplier, shift):
@@ -250,7 +242,7 @@ class VectorEngine(wiring.Component):
                 square_tree.enable[level].eq(stages.runs(late, Function.RESIDUAL)),
             ]
         m.submodules.maxima = maxima = DelayLine(signed(32), RESULT - OPERANDS)
-        m.submodules.rows = rows = DelayLine(16, totals - 2)
+        m.submodules.rows = rows = DelayLine(range(config.row_entries), totals - 2)
         m.submodules.statistics = statistics = RowStatistics(config)
         m.submodules.row_unit = row_unit = RowUnit(config)
         is_maximum = Signal()

@@ -1,17 +1,18 @@
-"""One lane of the vector pipeline, from a column's accumulator to its result. Stages as in ``vector.py``."""
+"""One lane of the vector pipeline, from a column's accumulator to its result. Stages as in ``engine.py``."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from amaranth import Array, Cat, Mux, Signal, signed
+from amaranth import Array, C, Cat, Mux, Signal, signed
 from amaranth.utils import exact_log2
 
 from ..isa import Function
 from ..parts.multiplier import registered_product
 from ..parts.shared import Shared
-from .curves import Exponential, Gelu
+from .curves import Curve
+from .issuer import GROUP_SPACING
 from .scale import FirstScale, SecondScale, saturated
-from .stages import CURVED, OPERANDS, RESCALED, RESULT, SCALED, SECOND, Stages
+from .stages import HELD, OPERANDS, RESCALED, RESULT, SCALED, SECOND, Stages
 
 __all__ = ["Lane", "LaneInputs", "RowOperands", "chosen"]
 
@@ -23,7 +24,7 @@ def chosen(values, index):
 
 @dataclass(frozen=True)
 class RowOperands:
-    """What the row, or the instruction, gives to the first scale of every lane, in stage OPERANDS.
+    """What the row, or the instruction, gives to the first scale of every lane, in stage OPERANDS - 1.
 
     ``by_row``: take ``addend``, ``multiplier`` and ``shift`` from here, not from the column's parameters.
     ``negate``: subtract the accumulator.
@@ -38,7 +39,7 @@ class RowOperands:
 
 @dataclass(frozen=True)
 class LaneInputs:
-    """A lane's operands: ``column``, its accumulator two stages before OPERANDS; ``residual``, a byte in stage CURVED;
+    """A lane's operands: ``column``, its accumulator in stage OPERANDS - 1; ``residual``, a byte in stage SECOND - 1;
     ``first``, ``second`` and ``kept``, parameters and mask as fetched; ``row``."""
 
     column: Any
@@ -64,11 +65,10 @@ class Lane:
 
     def __init__(self, m, platform, stages: Stages, lane: int, inputs: LaneInputs):
         self._m, self._platform, self._stages, self._lane = m, platform, stages, lane
-        self._copy_parameters(inputs)
+        self._hold_parameters(inputs)
         scaled = self._first_scale(inputs)
-        plain, gelu, exponential = self._curves(scaled)
-        rescaled, bypass = self._second_scale(inputs, plain, gelu, exponential)
-        self._finish(rescaled, bypass)
+        operand, bypass = self._curve(scaled, inputs)
+        self._finish(self._second_scale(operand), bypass)
 
     def _register(self, shape, name):
         return Signal(shape, name=f"{name}_{self._lane}", reset_less=True)
@@ -78,64 +78,61 @@ class Lane:
         shared = self._m.submodules[f"{name}_{self._lane}"] = Shared(name, kind)
         return shared.component
 
-    def _copied(self, stage, name, value, condition):
+    def _copied(self, stage, name, value, trait):
         """A parameter for the beats from ``stage`` on: copied when the first of its group comes by."""
         register = self._register(value.shape(), name)
-        with self._m.If(self._stages.new_group[stage - 1] & condition):
+        with self._m.If(self._stages.new_group[stage - 1] & self._stages.has(stage - 1, trait)):
             self._m.d.sync += register.eq(value)
         return register
 
-    def _copy_parameters(self, inputs):
-        has, first, second = self._stages.has, inputs.first, inputs.second
-        used = has(OPERANDS - 1, "first")
-        self._bias = self._copied(OPERANDS, "bias", first.bias, used)
-        self._multiplier1 = self._copied(OPERANDS, "multiplier1", first.multiplier, used)
-        self._shift1 = self._copied(OPERANDS, "shift1", first.shift[:6], used)
-        self._keep1 = self._copied(OPERANDS, "keep1", inputs.kept, has(OPERANDS - 1, "mask"))
-        self._keep2 = self._copied(CURVED - 1, "keep2", inputs.kept, has(CURVED - 2, "mask"))
+    def _hold_parameters(self, inputs):
+        """The mask, and the second record, from the feeder. A group comes GROUP_SPACING cycles after the one before at
+        the soonest, PARAMETER_SPACING where it has records: that is how long a register is good for."""
+        keep, self._keep = inputs.kept, {}
+        for stage in [*range(OPERANDS, SECOND - 1, GROUP_SPACING), SECOND - 1]:
+            keep = self._keep[stage] = self._copied(stage, f"keep_{stage}", keep, "mask")
 
-        def rescaling(stage, name, value):
-            return self._copied(stage, name, value, has(stage - 1, "second_scale"))
+        # The zero point of REQUANTISE, which has no second record, goes through the second scale as an offset.
+        first, second = inputs.first, inputs.second
+        has_second = self._stages.has(HELD - 1, "second")
 
-        less_one = second.shift[:5] - 1
-        self._multiplier2 = rescaling(SECOND, "multiplier2", second.multiplier)
-        self._offset2 = rescaling(SECOND + 1, "offset2", second.offset)
-        self._coarse2 = rescaling(SECOND + 2, "coarse2", less_one[3:5])
-        self._fine2 = rescaling(SECOND + 3, "fine2", less_one[:3])
-        rescaled = has(RESCALED - 1, "second_scale")
-        self._zero_point = self._copied(
-            RESCALED, "zero_point", Mux(rescaled, second.zero_point, first.zero_point),
-            rescaled | has(RESCALED - 1, "first"))
+        def held(name, value, otherwise):
+            return self._copied(HELD, name, Mux(has_second, value, otherwise), "second_scale")
+
+        multiplier = held("held_multiplier", second.multiplier, C(0, signed(16)))
+        offset = held("held_offset", second.offset, (first.zero_point << 1).as_signed())
+        less_one = held("held_shift", (second.shift[:5] - 1)[:5], C(0, 5))
+        zero_point = self._copied(HELD, "held_zero_point", second.zero_point, "second")
+
+        # From there each to the stage that uses it.
+        self._zero_point = self._copied(SECOND - 1, "zero_point", zero_point, "second")
+        self._multiplier2 = self._copied(SECOND, "multiplier2", multiplier, "second_scale")
+        self._offset2 = self._copied(SECOND + 1, "offset2", offset, "second_scale")
+        shift = self._copied(SECOND + 1, "shift2", less_one, "second_scale")
+        self._coarse2 = self._copied(SECOND + 2, "coarse2", shift[3:5], "second_scale")
+        self._fine2 = self._copied(SECOND + 3, "fine2", shift[:3], "second_scale")
 
     def _first_scale(self, inputs):
-        m, stages, row = self._m, self._stages, inputs.row
-        # A register where the columns lie, and one where the lane does.
-        column = self._register(signed(32), "column")
-        accumulator = self._register(signed(32), "accumulator")
-        with m.If(stages.valid[OPERANDS - 2]):
-            m.d.sync += column.eq(inputs.column)
-        with m.If(stages.valid[OPERANDS - 1]):
-            m.d.sync += accumulator.eq(column)
-        self.unmasked = self._register(signed(32), "unmasked")
-        with m.If(stages.runs(OPERANDS, Function.ROW_MAXIMUM)):
-            m.d.sync += self.unmasked.eq(Mux(self._keep1, accumulator, -2**31))
-
-        # What the row says, or the column: chosen a stage before it is used, since lanes lie far apart.
-        operand, addend = self._register(signed(32), "operand"), self._register(signed(32), "addend")
+        """The accumulator and what the row says, or the column, once for each group: straight into the registers that
+        the first scale reads."""
+        m, stages, row, first, here = self._m, self._stages, inputs.row, inputs.first, OPERANDS - 1
+        accumulator, addend = (self._register(signed(32), name) for name in ("accumulator", "addend"))
         multiplier, shift = self._register(16, "multiplier"), self._register(6, "shift")
         negate = self._register(1, "negate")
-        with m.If(stages.valid[OPERANDS]):
-            m.d.sync += [
-                operand.eq(accumulator),
-                addend.eq(Mux(row.by_row, row.addend, self._bias)),
-                negate.eq(row.negate),
-                multiplier.eq(Mux(row.by_row, row.multiplier, self._multiplier1)),
-                shift.eq(Mux(row.by_row, row.shift, self._shift1)),
-            ]
+        with m.If(stages.valid[here]):
+            m.d.sync += [accumulator.eq(inputs.column), negate.eq(row.negate)]
+        with m.If(stages.valid[here] & row.by_row):
+            m.d.sync += [addend.eq(row.addend), multiplier.eq(row.multiplier), shift.eq(row.shift)]
+        with m.Elif(stages.new_group[here] & stages.has(here, "first")):
+            m.d.sync += [addend.eq(first.bias), multiplier.eq(first.multiplier), shift.eq(first.shift[:6])]
+
+        self.unmasked = self._register(signed(32), "unmasked")
+        with m.If(stages.runs(OPERANDS, Function.ROW_MAXIMUM)):
+            m.d.sync += self.unmasked.eq(Mux(self._keep[OPERANDS], accumulator, -2**31))
         scale = self._shared("first_scale", FirstScale)
         m.d.comb += [
-            scale.enable.eq(Cat(stages.valid[OPERANDS + 1:SCALED])),
-            scale.accumulator.eq(operand),
+            scale.enable.eq(Cat(stages.valid[OPERANDS:SCALED])),
+            scale.accumulator.eq(accumulator),
             scale.addend.eq(addend),
             scale.negate.eq(negate),
             scale.multiplier.eq(multiplier),
@@ -143,60 +140,49 @@ class Lane:
         ]
         return scale.result
 
-    def _curves(self, scaled):
-        """The scaled value as it is, through GELU, and through the exponential, in stage CURVED."""
-        m, stages = self._m, self._stages
-        gelu, exponential = self._shared("gelu", Gelu), self._shared("exponential", Exponential)
-        plain = scaled
-        for stage in range(SCALED, CURVED):
-            m.d.comb += [
-                gelu.enable[stage - SCALED].eq(stages.runs(stage, Function.GELU)),
-                exponential.enable[stage - SCALED].eq(stages.runs(stage, Function.EXPONENTIAL)),
-            ]
-            register = self._register(signed(18), f"plain_{stage + 1}")
-            with m.If(stages.valid[stage]):
-                m.d.sync += register.eq(plain)
-            plain = register
-        m.d.comb += [gelu.value.eq(scaled), exponential.value.eq(scaled), exponential.keep.eq(self._keep2)]
-        return plain, gelu.result, exponential.result
+    def _curve(self, scaled, inputs):
+        """The operand of the second scale, and what passes it by, in stage SECOND."""
+        stages, last = self._stages, SECOND - 1
+        curve = self._shared("curve", Curve)
+        self._m.d.comb += [
+            curve.enable.eq(Cat(stages.valid[SCALED:SECOND])),
+            curve.bends.eq(Cat(stages.runs(stage, Function.GELU, Function.EXPONENTIAL)
+                               for stage in range(SCALED, SECOND))),
+            curve.gelu.eq(stages.is_(SCALED, Function.GELU)),
+            curve.exponential.eq(Cat(stages.is_(stage, Function.EXPONENTIAL) for stage in range(SCALED, SECOND))),
+            curve.value.eq(scaled),
+            curve.keep.eq(self._keep[last]),
+            curve.adds.eq(stages.is_(last, Function.RESIDUAL)),
+            curve.residual.eq(inputs.residual.as_signed()),
+            curve.shifted.eq(stages.has(last, "second") & ~stages.is_(last, Function.RESIDUAL)),
+            curve.zero_point.eq(self._zero_point),
+        ]
+        return curve.operand, curve.bypass
 
-    def _second_scale(self, inputs, plain, gelu, exponential):
-        """The result of the second scale, and what passes it by, in stage RESCALED."""
+    def _second_scale(self, operand):
+        """Its result, in stage RESCALED."""
         m, stages = self._m, self._stages
-        operand, bypass = self._register(signed(18), "operand"), self._register(signed(18), f"bypass_{SECOND}")
-        with m.If(stages.valid[CURVED]):
-            m.d.sync += bypass.eq(Mux(stages.is_(CURVED, Function.EXPONENTIAL), exponential, plain))
-            with m.If(stages.is_(CURVED, Function.RESIDUAL)):
-                m.d.sync += operand.eq(inputs.residual.as_signed())
-            with m.Else():
-                m.d.sync += operand.eq(Mux(stages.is_(CURVED, Function.GELU), gelu, plain))
-
         scale = self._shared("second_scale", SecondScale)
         m.d.comb += [
+            scale.enable.eq(Cat(stages.runs_with(stage, "second_scale") for stage in range(SECOND, RESCALED))),
             scale.x.eq(operand),
             scale.multiplier.eq(self._multiplier2),
             scale.offset.eq(self._offset2),
             scale.coarse.eq(self._coarse2),
             scale.fine.eq(self._fine2),
         ]
+        return scale.result
+
+    def _finish(self, rescaled, bypass):
+        m, stages = self._m, self._stages
         for stage in range(SECOND, RESCALED):
-            m.d.comb += scale.enable[stage - SECOND].eq(stages.runs_with(stage, "second_scale"))
             register = self._register(signed(18), f"bypass_{stage + 1}")
             with m.If(stages.valid[stage]):
                 m.d.sync += register.eq(bypass)
             bypass = register
-        return scale.result, bypass
-
-    def _finish(self, rescaled, bypass):
-        m, stages = self._m, self._stages
-        addend = Signal(signed(18), name=f"addend_{self._lane}")
-        with m.If(stages.is_(RESCALED, Function.RESIDUAL)):
-            m.d.comb += addend.eq(bypass)
-        with m.Elif(~stages.is_(RESCALED, Function.EXPONENTIAL, Function.ROW_REQUANTISE)):
-            m.d.comb += addend.eq(self._zero_point)
         total = self._register(signed(19), "total")
         with m.If(stages.valid[RESCALED]):
-            m.d.sync += total.eq(Mux(stages.has(RESCALED, "second_scale"), rescaled, bypass) + addend)
+            m.d.sync += total.eq(Mux(stages.has(RESCALED, "second_scale"), rescaled, 0) + bypass)
         self.result = self._register(signed(16), "result")
         with m.If(stages.valid[RESULT - 1]):
             with m.If(stages.is_(RESULT - 1, Function.RESIDUAL)):

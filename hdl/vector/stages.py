@@ -5,23 +5,39 @@ from typing import NamedTuple
 
 from amaranth import Cat, Module, Signal, Value
 
+from ..config import AcceleratorConfig
 from ..functions import any_of
 from ..memory.accumulators import ACCUMULATOR_READ_LATENCY
+from ..memory.interfaces import READ_LATENCY
 from .curves import CURVE_LATENCY
 from .row_statistics import tree_latency
 from .row_unit import ROW_UNIT_LATENCY
 from .scale import FIRST_SCALE_LATENCY, SECOND_SCALE_LATENCY
 
-__all__ = ["CURVED", "OPERANDS", "RESCALED", "RESULT", "SCALED", "SECOND", "Stages"]
+__all__ = ["HELD", "OPERANDS", "RESCALED", "RESULT", "SCALED", "SECOND", "Stages", "entry_stage", "totals_stage"]
 
-OPERANDS = ACCUMULATOR_READ_LATENCY + 2
-SCALED = OPERANDS + 1 + FIRST_SCALE_LATENCY
-CURVED = SCALED + CURVE_LATENCY
-SECOND = CURVED + 1
+OPERANDS = ACCUMULATOR_READ_LATENCY + 1
+SCALED = OPERANDS + FIRST_SCALE_LATENCY
+SECOND = SCALED + CURVE_LATENCY
 RESCALED = SECOND + SECOND_SCALE_LATENCY
 RESULT = RESCALED + 2
 
+#: Here a lane holds the second record of a group, which the first beat has taken from the feeder a cycle before: as
+#: late as the next group's words allow, the first of which comes READ_LATENCY + 1 cycles after a group's first beat
+#: at best.
+HELD = READ_LATENCY + 2
+
 _CODE_BITS = 4
+
+
+def totals_stage(config: AcceleratorConfig) -> int:
+    """The stage in which a beat's sums or maximum over the lanes are visible."""
+    return RESULT + 2 + tree_latency(config)
+
+
+def entry_stage(config: AcceleratorConfig) -> int:
+    """The stage in which a row's entry of the row table is written: a read a cycle later finds it."""
+    return totals_stage(config) + 2 + ROW_UNIT_LATENCY
 
 
 class _Known(NamedTuple):
@@ -37,7 +53,7 @@ class Stages:
     Attributes
     ----------
     totals, entry
-        Stages in which a beat's sums or maximum over the lanes, and its row's entry of the row table, are visible.
+        :func:`totals_stage` and :func:`entry_stage`.
     valid, last, first_group, last_group
         A beat is there; it is the last of its instruction; it lies in the first or last group.
     new_group
@@ -45,17 +61,17 @@ class Stages:
     """
 
     def __init__(self, m, config, issuer):
-        self.totals = RESULT + 2 + tree_latency(config)
-        self.entry = self.totals + 2 + ROW_UNIT_LATENCY
+        self.totals = totals_stage(config)
+        self.entry = entry_stage(config)
 
         # A module of its own, since what is asked for amid an If must not end it.
         self._m = m.submodules.decoder = Module()
 
         self._function = issuer.function[:_CODE_BITS]
         self._decoded: dict[str, _Known] = {}
-        self.valid = self._travel(issuer.issue, self.entry, "valid")
+        self.valid = self._travel(issuer.issue, self.totals + 2, "valid")
         self.new_group = self._travel(issuer.issue & issuer.first_of_group, RESULT, "new_group")
-        self.last = self._travel(issuer.issue & issuer.last, self.entry, "last")
+        self.last = self._travel(issuer.issue & issuer.last, RESULT, "last")
         self.first_group = self._travel(issuer.in_first_group, self.totals, "first_group", reset_less=True)
         self.last_group = self._travel(issuer.in_last_group, self.totals + 2, "last_group", reset_less=True)
 

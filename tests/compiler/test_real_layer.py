@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from celosia.firmware.compiler.program import KEEPABLE
+from celosia.firmware.machine.estimate import estimate
 from celosia.firmware.model.model import EncoderModel, find_default_model
 from celosia.firmware.quantise.quantise import quantise_input
 from celosia.runner import compare, run_texts
@@ -39,6 +40,9 @@ def test_every_tensor_of_two_sentences_equals_golden(model, one_layer, accelerat
     assert (wrong, compared) == ([], 2 * len(KEEPABLE))
     assert len(result.layers) == 1
     assert result.layers[0] == result.counters
+    program = result.program
+    predicted = estimate(program.geometry.config, program.instructions, program.edges).cycles
+    assert predicted == pytest.approx(result.counters["cycles"], rel=0.02)
 
 
 def test_a_difference_is_found(model, one_layer, accelerator):
