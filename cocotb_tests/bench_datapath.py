@@ -139,6 +139,28 @@ async def array_accumulates_and_chains(dut):
 
 
 @cocotb.test(**LIMIT)
+async def array_adds_to_what_it_has_just_made(dut):
+    """An instruction adds to some of the last words of the one before, which ended a cycle or two ago."""
+    driver, rng = await _driver(dut)
+    m = CONFIG.cols + 3
+    a = rng.integers(-128, 128, (m, CONFIG.rows), dtype=np.int8)
+    b = rng.integers(-127, 128, (CONFIG.cols, CONFIG.rows), dtype=np.int8)
+    (a_address, a_stride), (b_address, b_stride) = await driver.place(a), await driver.place(b)
+    product = kernels.matmul(a, b)
+    for shared in range(1, m + 1):
+        operands = {"a": a_address, "a_stride": a_stride, "b": b_address, "b_stride": b_stride, "m": m, "n_tiles": 1,
+                    "k_tiles": 1}
+        where = {"accumulator": 0, "m": 2 * m, "groups": CONFIG.cols // CONFIG.lanes}
+        await driver.matmul(accumulator=m, **operands)
+        await driver.matmul(accumulator=0, **operands)
+        await driver.matmul(accumulator=m - shared, accumulate=1, **operands)
+        expected = np.concatenate([product, product])
+        expected[m - shared:2 * m - shared] += product
+        await driver.finish("matmul")
+        await _check_requantised(driver, rng, expected, where)
+
+
+@cocotb.test(**LIMIT)
 async def array_takes_wide_tensors_plane_by_plane(dut):
     """12 bits of A: the upper plane, then the lower one, which counts the sums before it 256 fold."""
     for m in (1, 3, CONFIG.cols + 1):
@@ -156,27 +178,52 @@ async def array_takes_wide_tensors_plane_by_plane(dut):
         await _check_requantised(driver, rng, kernels.matmul(a, b), where | {"groups": n // CONFIG.lanes})
 
 
-@cocotb.test(**LIMIT)
-async def array_never_waits_for_a_tile_at_full_height(dut):
-    """With at least ``cols`` rows, and as many as the accumulators need between two sums, the array is active in every
-    cycle between the first row and the last."""
-    driver, rng = await _driver(dut)
-    m, active = max(CONFIG.cols, ACCUMULATE_SPACING), []
+def _activity(dut) -> list[int]:
+    """For each cycle from now on, whether a row enters the array: a list that grows."""
+    active: list[int] = []
 
     async def watch():
         while True:
             await RisingEdge(dut.clk)
             active.append(int(dut.progress.value) & 1)
 
+    cocotb.start_soon(watch())
+    return active
+
+
+@cocotb.test(**LIMIT)
+async def array_never_waits_for_a_tile_at_full_height(dut):
+    """With at least ``cols`` rows, and as many as the accumulators need between two sums, the array is active in every
+    cycle between the first row and the last."""
+    driver, rng = await _driver(dut)
+    m, active = max(CONFIG.cols, ACCUMULATE_SPACING), _activity(dut)
     a, a_stride = await driver.place(rng.integers(-128, 128, (m, 3 * CONFIG.rows), dtype=np.int8))
     bank = CONFIG.bank_words
     driver.bump = -(-driver.bump // bank) * bank  # B in a bank of its own
     b, b_stride = await driver.place(rng.integers(-127, 128, (2 * CONFIG.cols, 3 * CONFIG.rows), dtype=np.int8))
-    cocotb.start_soon(watch())
     await driver.matmul(a=a, a_stride=a_stride, b=b, b_stride=b_stride, accumulator_stride=m, m=m, n_tiles=2, k_tiles=3)
     await driver.finish()
     first, last = active.index(1), len(active) - 1 - active[::-1].index(1)
     assert last - first + 1 == sum(active) == 6 * m
+
+
+@cocotb.test(**LIMIT)
+async def array_hardly_waits_between_instructions(dut):
+    """Those that go on with the sums of others, too, as long as they have ``cols`` rows: a cycle for each, in which it
+    is taken over."""
+    driver, rng = await _driver(dut)
+    m, active = 32 + CONFIG.cols, _activity(dut)
+    a, a_stride = await driver.place(rng.integers(-128, 128, (m, 3 * CONFIG.rows), dtype=np.int8))
+    bank = CONFIG.bank_words
+    driver.bump = -(-driver.bump // bank) * bank  # B in a bank of its own
+    b, b_stride = await driver.place(rng.integers(-127, 128, (CONFIG.cols, 3 * CONFIG.rows), dtype=np.int8))
+    for k in range(3):
+        await driver.matmul(a=a + k, a_stride=a_stride, b=b + k, b_stride=b_stride, m=m, n_tiles=1, k_tiles=1,
+                            accumulate=k > 0)
+    await driver.finish()
+    first, last = active.index(1), len(active) - 1 - active[::-1].index(1)
+    assert sum(active) == 3 * m
+    assert last - first + 1 == 3 * m + 2
 
 
 @cocotb.test(**LIMIT)

@@ -11,7 +11,7 @@ from ...hdl.config import AcceleratorConfig
 from ...hdl.functions import TRAITS
 from ...hdl.isa import ROW_RECORD, Function
 from ...hdl.matmul.engine import finish_latency
-from ...hdl.matmul.feeders import ACCUMULATE_SPACING, tile_cycles
+from ...hdl.matmul.feeders import ACCUMULATE_SPACING, CLOSE_WORDS, tile_cycles
 from ...hdl.memory.halves import HALF_USES
 from ...hdl.memory.interfaces import READ_LATENCY
 from ...hdl.vector.issuer import FETCH_LATENCY, START_LATENCY, group_cycles, group_spacing, group_words
@@ -82,6 +82,7 @@ class MatmulCycles:
         self._config, self._halves, self._reads, self._tiles = config, halves, BankReads(config), tiles
         self._accepts = 0  # the weight feeder's next
         self._swap = self._row = _NEVER  # the first row of the last tile, and the last row
+        self._ended = 0  # the accumulator word behind the last row's
         self._finishes = deque([_NEVER] * HALF_USES, HALF_USES)
         # Of the last instruction: itself, its half, the banks of its rows of A, and cycles in which none is wanted.
         self._last, self._half, self._spare = Slot(0, 0, 0, 0), 0, 0.0
@@ -96,7 +97,7 @@ class MatmulCycles:
         claims = max(accepted + 1, self._row)
         owns = max(claims, self._halves.for_matmul[half], self._finishes[0] + 1)
         start = max(reads + config.cols - 1, owns + 2)
-        if f["accumulate"]:
+        if f["accumulate"] and 0 < self._ended - f["accumulator"] <= CLOSE_WORDS:
             start = max(start, self._row + ACCUMULATE_SPACING + 1)
 
         n_tiles, k_tiles = f["n_tiles"], f["k_tiles"]
@@ -114,6 +115,7 @@ class MatmulCycles:
         self._swap = start + cycles
         self._row = self._swap + f["m"] - 1
         finished = self._row + finish_latency(config)
+        self._ended = f["accumulator"] + (n_tiles - 1) * f["accumulator_stride"] + f["m"]
         self._finishes.append(finished)
         self._halves.for_vector[half] = finished
         self._last, self._half, self._rows = Slot(accepted, start, self._row + 1, finished), half, rows

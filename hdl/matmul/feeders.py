@@ -3,17 +3,22 @@
 from amaranth import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import exact_log2
+from amaranth.utils import ceil_log2, exact_log2
 
 from ..config import AcceleratorConfig
 from ..isa import MATMUL
 from ..memory.interfaces import READ_LATENCY, ScratchpadReadSignature
 from ..parts.skid import Skid
 
-__all__ = ["ACCUMULATE_SPACING", "ActivationFeeder", "Progress", "RowRequest", "RowTag", "WeightFeeder", "tile_cycles"]
+__all__ = [
+    "ACCUMULATE_SPACING", "CLOSE_WORDS", "ActivationFeeder", "Progress", "RowRequest", "RowTag", "WeightFeeder",
+    "tile_cycles",
+]
 
 #: Fewest cycles between two reads of an accumulator word: the second finds what the first has added.
 ACCUMULATE_SPACING = 6
+#: An instruction that adds to one of so many last words of the one before waits until that is settled.
+CLOSE_WORDS = 1 << ceil_log2(ACCUMULATE_SPACING)
 
 
 def tile_cycles(config: AcceleratorConfig, m: int, adds: bool) -> int:
@@ -254,13 +259,17 @@ class ActivationFeeder(wiring.Component):
         since_tile = Signal(range(ACCUMULATE_SPACING))
         between_tiles = Signal(range(ACCUMULATE_SPACING), reset_less=True)
         settled = Signal(init=1)
+        # Rows of this tile may add to words of the last rows: of an instruction with few rows, or of one that ended
+        # close behind this one's first word, since a word is read again as many cycles later as they lie apart.
+        near = Signal(reset_less=True)
+        ended = Signal(16, reset_less=True)
         last = Signal()
         tile = Signal()
         step = Signal()
         new = requests.input.payload
         m.d.comb += [
             last.eq(last_row & last_k & last_n),
-            tile.eq(tile_waits & (settled | ~add)),
+            tile.eq(tile_waits & (settled | ~add | ~near)),
             requests.input.valid.eq(started & (~first_row | tile)),
             step.eq(requests.input.valid & requests.input.ready),
             new.address.eq(address), new.first.eq(first_row), new.unsigned.eq(instruction.a_unsigned),
@@ -279,14 +288,14 @@ class ActivationFeeder(wiring.Component):
         with m.If(step):
             m.d.sync += [
                 first_row.eq(0), row.eq(row - 1), last_row.eq(row == 1), address.eq(address + instruction.a_stride),
-                accumulator.eq(accumulator + 1),
+                accumulator.eq(accumulator + 1), ended.eq(accumulator + 1),
             ]
             with m.If(first_row):
                 # What a tile overwrites, nobody reads; its words are read again after this one's rows.
                 m.d.sync += [tile_waits.eq(0), since_tile.eq(0), settled.eq(1)]
             with m.If(last_row):
                 m.d.sync += [
-                    first_row.eq(1), row.eq(instruction.m - 1), last_row.eq(one_row),
+                    first_row.eq(1), row.eq(instruction.m - 1), last_row.eq(one_row), near.eq(1),
                     k.eq(k - 1), last_k.eq(k == 1), add.eq(1), scale.eq(0),
                     tile_start.eq(next_tile), address.eq(next_tile), accumulator.eq(column_start),
                 ]
@@ -308,6 +317,7 @@ class ActivationFeeder(wiring.Component):
             m.d.sync += [
                 active.eq(accept), started.eq(accept & claimed), first_row.eq(1), add.eq(payload.accumulate),
                 scale.eq(payload.scale_accumulators),
+                near.eq((payload.accumulator - ended)[exact_log2(CLOSE_WORDS):16].all()),
                 instruction.eq(payload), address.eq(payload.a), tile_start.eq(payload.a),
                 accumulator.eq(payload.accumulator), column_start.eq(payload.accumulator), row.eq(payload.m - 1),
                 k.eq(payload.k_tiles - 1), n.eq(payload.n_tiles - 1), last_row.eq(payload.m == 1),
