@@ -263,12 +263,14 @@ class ActivationFeeder(wiring.Component):
         # close behind this one's first word, since a word is read again as many cycles later as they lie apart.
         near = Signal(reset_less=True)
         ended = Signal(16, reset_less=True)
+        distance = Signal(16)
         last = Signal()
         tile = Signal()
         step = Signal()
         new = requests.input.payload
         m.d.comb += [
             last.eq(last_row & last_k & last_n),
+            distance.eq(payload.accumulator - ended),
             tile.eq(tile_waits & (settled | ~add | ~near)),
             requests.input.valid.eq(started & (~first_row | tile)),
             step.eq(requests.input.valid & requests.input.ready),
@@ -317,7 +319,7 @@ class ActivationFeeder(wiring.Component):
             m.d.sync += [
                 active.eq(accept), started.eq(accept & claimed), first_row.eq(1), add.eq(payload.accumulate),
                 scale.eq(payload.scale_accumulators),
-                near.eq((payload.accumulator - ended)[exact_log2(CLOSE_WORDS):16].all()),
+                near.eq(distance[exact_log2(CLOSE_WORDS):].all()),
                 instruction.eq(payload), address.eq(payload.a), tile_start.eq(payload.a),
                 accumulator.eq(payload.accumulator), column_start.eq(payload.accumulator), row.eq(payload.m - 1),
                 k.eq(payload.k_tiles - 1), n.eq(payload.n_tiles - 1), last_row.eq(payload.m == 1),

@@ -94,7 +94,7 @@ class Curve(wiring.Component):
         octave = [Signal(4, name=f"octave_{i}", reset_less=True) for i in range(4)]
         index, remainder, remainder_1 = (Signal(5, name=name, reset_less=True) for name in (
             "index", "remainder", "remainder_1"))
-        base, base_1 = Signal(18, reset_less=True), Signal(18, reset_less=True)
+        base, base_1 = (Signal(18, name=name, reset_less=True) for name in ("base", "base_1"))
         slope = Signal(signed(11), reset_less=True)
         products = [Signal(signed(16), name=f"product_{i}", reset_less=True) for i in range(2)]
         chord = Signal(signed(19), reset_less=True)
@@ -102,7 +102,8 @@ class Curve(wiring.Component):
         # 1: piece and remainder. Of max(x, 0), 15 bits matter; of |x|, 10, and whether these are all.
         high = value[10:]
         positive = Mux(sign, 0, Mux(value[15:17].any(), C(2**15 - 1, 15), value[:15]))
-        magnitude, u = Signal(10), Signal(12)
+        magnitude = Signal(10)
+        u = Signal(12)
         m.d.comb += [
             magnitude.eq((value[:10] ^ sign.replicate(10)) + sign),
             u.eq(Mux(sign, 0, value[:12] | value[12:17].any().replicate(12))),

@@ -173,7 +173,8 @@ class ParameterFeeder(wiring.Component):
 
         # The requests: of the next group as soon as the first beat of this one is issued.
         row_request = Signal()
-        asked, granted = Signal(), Signal()
+        asked = Signal()
+        granted = Signal()
         m.submodules.requests = requests = Skid(_Request(config))
         request = requests.input.payload
         m.d.comb += [

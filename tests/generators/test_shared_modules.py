@@ -83,7 +83,7 @@ def test_two_accelerators_have_the_rows_of_each():
     assert len(re.findall("^  pair_fused_rows_4_8_18_4_10 rows_", text, re.MULTILINE)) == 1
     assert len(re.findall("^  pair_multiplier_rows_1_8_19_2_2_generic rows_", text, re.MULTILINE)) == 8
     assert len(re.findall("^module pair_(fused|multiplier)_rows_", text, re.MULTILINE)) == 2
-    assert len(re.findall("^module pair_gelu", text, re.MULTILINE)) == 1
+    assert len(re.findall("^module pair_curve", text, re.MULTILINE)) == 1
 
 
 def test_modules_are_called_after_the_top():
