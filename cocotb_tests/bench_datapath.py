@@ -138,26 +138,32 @@ async def array_accumulates_and_chains(dut):
         await _check_requantised(driver, rng, kernels.matmul(a, b), where)
 
 
-@cocotb.test(**LIMIT)
-async def array_adds_to_what_it_has_just_made(dut):
-    """An instruction adds to some of the last words of the one before, which ended a cycle or two ago."""
-    driver, rng = await _driver(dut)
-    m = CONFIG.cols + 3
+async def _multiply_and_add(driver, rng, m, sums):
+    """A product of ``m`` rows at accumulator 0, to which those of ``sums`` (first word, rows) are added at once."""
     a = rng.integers(-128, 128, (m, CONFIG.rows), dtype=np.int8)
     b = rng.integers(-127, 128, (CONFIG.cols, CONFIG.rows), dtype=np.int8)
     (a_address, a_stride), (b_address, b_stride) = await driver.place(a), await driver.place(b)
+    operands = {"a": a_address, "a_stride": a_stride, "b": b_address, "b_stride": b_stride, "n_tiles": 1, "k_tiles": 1}
     product = kernels.matmul(a, b)
+    expected = np.concatenate([product, product])
+    for first, rows, accumulate in ((m, m, 0), (0, m, 0), *((first, rows, 1) for first, rows in sums)):
+        await driver.matmul(accumulator=first, m=rows, accumulate=accumulate, **operands)
+        if accumulate:
+            expected[first:first + rows] += product[:rows]
+    await driver.finish("matmul")
+    where = {"accumulator": 0, "m": 2 * m, "groups": CONFIG.cols // CONFIG.lanes}
+    await _check_requantised(driver, rng, expected, where)
+
+
+@cocotb.test(**LIMIT)
+async def array_adds_to_what_it_has_just_made(dut):
+    """An instruction adds to some of the last words of the one before, which ended a cycle or two ago; or to one of
+    them after an instruction of a single row, which does not wait."""
+    driver, rng = await _driver(dut)
+    m = CONFIG.cols + 3
     for shared in range(1, m + 1):
-        operands = {"a": a_address, "a_stride": a_stride, "b": b_address, "b_stride": b_stride, "m": m, "n_tiles": 1,
-                    "k_tiles": 1}
-        where = {"accumulator": 0, "m": 2 * m, "groups": CONFIG.cols // CONFIG.lanes}
-        await driver.matmul(accumulator=m, **operands)
-        await driver.matmul(accumulator=0, **operands)
-        await driver.matmul(accumulator=m - shared, accumulate=1, **operands)
-        expected = np.concatenate([product, product])
-        expected[m - shared:2 * m - shared] += product
-        await driver.finish("matmul")
-        await _check_requantised(driver, rng, expected, where)
+        await _multiply_and_add(driver, rng, m, [(m - shared, m)])
+        await _multiply_and_add(driver, rng, m, [(2 * m - 1, 1), (m - shared, 1)])
 
 
 @cocotb.test(**LIMIT)

@@ -260,7 +260,8 @@ class ActivationFeeder(wiring.Component):
         between_tiles = Signal(range(ACCUMULATE_SPACING), reset_less=True)
         settled = Signal(init=1)
         # Rows of this tile may add to words of the last rows: of an instruction with few rows, or of one that ended
-        # close behind this one's first word, since a word is read again as many cycles later as they lie apart.
+        # close behind this one's first word, since a word is read again as many cycles later as they lie apart. The
+        # instruction before that ended longer ago: one of a single row takes `cols` cycles.
         near = Signal(reset_less=True)
         ended = Signal(16, reset_less=True)
         distance = Signal(16)
