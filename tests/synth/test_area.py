@@ -184,3 +184,8 @@ def test_figures_of_a_design(tmp_path):
     assert entry["hierarchy"]["child"]["flip_flops"] == 4
     assert (entry["config"], entry["flip_flops"], entry["delay"]) == ("deep", 8, 5)
     assert entry["nand2"] == sum(block["nand2"] for block in entry["hierarchy"].values())
+
+
+def test_no_kept_figure_got_worse(tmp_path, capsys):
+    """Of the smallest accelerator, against ``bench/area.json``: when it is to be worse, keep its figures anew."""
+    assert main(["--check", "--config", "tiny", "--folder", str(tmp_path)]) == 0, capsys.readouterr().out
