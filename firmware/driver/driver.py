@@ -47,12 +47,16 @@ class DriverError(AcceleratorError):
 
 
 class HardwareMismatchError(AcceleratorError):
-    """The hardware is not what the configuration says: ``register``, ``expected``, ``found``."""
+    """The hardware is not what the configuration says, or of another version than this driver: ``register``,
+    ``expected``, ``found``."""
 
     def __init__(self, name: str, expected: int, found: int):
-        super().__init__(
-            f"register {name} must read {expected:#010x} for this configuration, not {found:#010x}"
-        )
+        if name == "version":
+            mine, theirs = (f"{value >> 16}.{value & 0xFFFF}" for value in (expected, found))
+            super().__init__(f"the accelerator must have version {mine} of register map and instruction set, as this "
+                             f"driver has, not {theirs}: generate it anew, or use the driver that belongs to it")
+        else:
+            super().__init__(f"register {name} must read {expected:#010x} for this configuration, not {found:#010x}")
         self.register, self.expected, self.found = name, expected, found
 
 

@@ -16,7 +16,7 @@ from celosia.firmware.driver.transport import FunctionalTransport, SimulatedTran
 from celosia.firmware.machine.layout import build_image
 from celosia.firmware.quantise.synthetic import random_encoder, random_tokens
 from celosia.hdl.config import AcceleratorConfig
-from celosia.hdl.registers import COUNTERS, ErrorCause, register
+from celosia.hdl.registers import COUNTERS, VERSION, ErrorCause, register
 from celosia.sim.golden.encoder import run_encoder
 
 CONFIG = AcceleratorConfig()
@@ -84,6 +84,15 @@ def test_no_accelerator_is_refused(transport: Recorder) -> None:
     rule = "register id must read 0x43454c4f for this configuration, not 0xdeadbeef"
     with pytest.raises(HardwareMismatchError, match=rule):
         Accelerator(transport, CONFIG)
+
+
+def test_another_version_is_refused(transport: Recorder) -> None:
+    transport._registers[register("version").offset] = 0x0001_0001
+    rule = ("the accelerator must have version 1.2 of register map and instruction set, as this driver has, not 1.1: "
+            "generate it anew, or use the driver that belongs to it")
+    with pytest.raises(HardwareMismatchError, match=f"^{re.escape(rule)}$") as error:
+        Accelerator(transport, CONFIG)
+    assert (error.value.register, error.value.expected, error.value.found) == ("version", VERSION, 0x0001_0001)
 
 
 def test_results_and_counters(accelerator: Accelerator) -> None:
