@@ -5,7 +5,7 @@ import random
 import cocotb
 import numpy as np
 from celosia.hdl.vector.curves import CURVE_LATENCY, Curve
-from celosia.sim.golden import kernels
+from celosia.sim.golden import kernels, tables
 
 from cocotb_tests.harness import bench_parameters, start_clock
 from cocotb_tests.vector.lanes import last_valid, noise, operand_dtype, place, play, pulses, result_dtype
@@ -40,7 +40,7 @@ def expected_of(rng, kind, values, operands, valid):
     for name, wanted in [("keep", keep), ("adds", adds), ("residual", residual), ("shifted", shifted | gelu),
                          ("zero_point", zero_point)]:
         place(operands, name, wanted, valid, CURVE_LATENCY - 1)
-    bent = kernels.gelu_fixed(kernels.saturate(values, 16))
+    bent = kernels.curve(kernels.saturate(values, 16), tables.GELU)
     numerator = np.where(keep, kernels.exponential(np.clip(values, 0, 4095)), 0)
     operand = np.select([gelu, adds], [bent, residual], values)
     bypass = np.select([exponential, shifted | gelu], [numerator, zero_point], values)

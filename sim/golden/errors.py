@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import kernels
+from . import kernels, tables
 from .parameters import ScalarParameters, SecondParameters
 
-__all__ = ["LAYER_NORM_ROWS", "Measurement", "attention_error", "exponential_error", "gelu_error",
+__all__ = ["LAYER_NORM_ROWS", "Measurement", "attention_error", "curve_error", "exponential_error",
            "layer_norm_error", "measurements", "reciprocal_error", "reciprocal_square_root_error",
            "rotation_error"]
 
@@ -45,22 +45,24 @@ def second_parameters(ratio: NDArray[np.float64], offset: NDArray[np.float64]) -
                             s.astype(np.uint8), np.zeros(len(ratio), np.int8))
 
 
-def exponential_error() -> float:
-    """Largest |e / 255 - 2**(-u / 256)| over all 4096 u."""
+def exponential_error(wide: bool = False) -> float:
+    """Largest |e / e(0) - 2**(-u / 256)| over all 4096 u."""
     u = np.arange(4096)
-    return float(np.abs(kernels.exponential(u) / 255 - 2.0 ** (-u / 256)).max())
+    return float(np.abs(kernels.exponential(u, wide) / (4080 if wide else 255) - 2.0 ** (-u / 256)).max())
 
 
-def gelu_error() -> float:
-    """Largest error of GELU over all 16-bit inputs."""
+def curve_error(name: str, width: int | None = None) -> float:
+    """Largest error of an activation of :data:`~celosia.sim.golden.tables.CURVES` over all 16-bit inputs; with pieces
+    of another ``width``, where that is given."""
+    activation = tables.ACTIVATIONS[name]
+    table = tables.CURVES[name] if width is None else tables.curve_of(activation, width)
     x = np.arange(-(2**15), 2**15)
-    exact = np.array([t * math.erfc(-t / math.sqrt(2)) / 2 for t in x / 256])
-    return float(np.abs(kernels.gelu_fixed(x) / 2**10 - exact).max())
+    return float(np.abs(kernels.curve(x, table) / 2**10 - [activation(t) for t in x / 256]).max())
 
 
-def reciprocal_error() -> float:
-    """Largest relative error of the reciprocal over all 20-bit sums."""
-    z = np.arange(1, 2**20)
+def reciprocal_error(seed: int = 0) -> float:
+    """Largest relative error of the reciprocal: over all 20-bit sums, and a million of up to 24 bits."""
+    z = np.concatenate([np.arange(1, 2**20), np.random.default_rng(seed).integers(2**20, 2**24, 10**6)])
     m, s = kernels.reciprocal(z)
     return float(np.abs(np.ldexp(m, -s) * z / 2**9 - 1).max())
 
@@ -73,9 +75,9 @@ def reciprocal_square_root_error(seed: int = 0) -> float:
     return float(np.abs(np.ldexp(m, -s) * np.sqrt(v) / 2**17 - 1).max())
 
 
-def attention_error(deviation: float, columns: int, seed: int = 0) -> tuple[float, float]:
+def attention_error(deviation: float, columns: int, seed: int = 0, wide: bool = False) -> tuple[float, float]:
     """Relative RMS error of softmax(scores) . V, over 256 rows of normal scores and 64 channels of normal
-    values: of the fixed-point quotient, and of the int8 output."""
+    values: of the fixed-point quotient, and of the int8 output; with numerators of 8 bits, or ``wide`` ones."""
     rng = np.random.default_rng(seed)
     scores = rng.normal(0, deviation, (256, columns))
     v = np.clip(np.rint(rng.normal(0, 40, (64, columns))), -127, 127).astype(np.int8)
@@ -85,8 +87,8 @@ def attention_error(deviation: float, columns: int, seed: int = 0) -> tuple[floa
     steps = 4096  # accumulator steps to a unit of the score
     m, s = kernels.fit_multiplier(256 / math.log(2) / steps)
     acc = np.rint(scores * steps).astype(np.int32)
-    e, total = kernels.softmax_numerators(acc, np.ones(columns, bool), ScalarParameters(int(m), int(s)))
-    product = kernels.matmul(e, v)
+    e, total = kernels.softmax_numerators(acc, np.ones(columns, bool), ScalarParameters(int(m), int(s)), wide=wide)
+    product = kernels.matmul(e.astype(np.int16) if wide else e, v)
     row_m, row_s = kernels.reciprocal(total)
     quotient = kernels.scale1(product, row_m[:, np.newaxis], row_s[:, np.newaxis]) / 2**9
     scale = np.abs(exact).max(axis=0) / 127
@@ -129,16 +131,21 @@ def layer_norm_error(width: int, rows: str, seed: int = 0, rms: bool = False) ->
 def measurements() -> Iterator[Measurement]:
     """Every line of the table."""
     yield Measurement("exponential", "all 4096 inputs", exponential_error(), 0.002, "of full scale")
-    yield Measurement("GELU", "all 65536 inputs", gelu_error(), 0.004, "absolute")
-    yield Measurement("reciprocal", "all 20-bit sums", reciprocal_error(), 2e-4, "relative")
+    yield Measurement("wide exponential", "all 4096 inputs", exponential_error(wide=True), 0.0003, "of full scale")
+    for name in tables.CURVES:
+        yield Measurement(f"curve {name}", "all 65536 inputs", curve_error(name), 0.004, "absolute")
+    yield Measurement("reciprocal", "all below 2**20, 10**6 up to 2**24", reciprocal_error(), 2e-4, "relative")
     yield Measurement("reciprocal square root", "all below 2**21, 10**6 up to 2**45",
                       reciprocal_square_root_error(), 2e-4, "relative")
-    for deviation, bound in (1, 0.015), (2, 0.05):
+    for deviation, bound, wide_bound in (1, 0.015, 0.002), (2, 0.05, 0.005):
         for columns in 64, 128, 256, 512:
             quotient, output = attention_error(deviation, columns)
             inputs = f"scores of deviation {deviation}, {columns} columns"
             yield Measurement("P.V quotient", inputs, quotient, bound, "relative RMS")
             yield Measurement("P.V as int8", inputs, output, bound, "relative RMS")
+            quotient, output = attention_error(deviation, columns, wide=True)
+            yield Measurement("P.V quotient, wide numerators", inputs, quotient, wide_bound, "relative RMS")
+            yield Measurement("P.V as int8, wide numerators", inputs, output, 0.015, "relative RMS")
     for rows in LAYER_NORM_ROWS:
         for norm in "LayerNorm", "RMSNorm":
             worst = max(layer_norm_error(width, rows, rms=norm == "RMSNorm")

@@ -1,18 +1,20 @@
 """Every operation of the accelerator in exact integers, in the words of ``docs/numerics.md``.
 
 Arguments may be of any integer type; everything is computed in int64, which holds every intermediate exactly.
-Matrices are [M, N]: rows of tokens, columns of channels (or of keys, in a softmax).
+Matrices are [M, N]: rows of tokens, columns of channels (or of keys, in a softmax). Results are int8, or with
+``bits=16`` int16: a wide tensor.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .parameters import FirstParameters, Int8, Int32, RowParameters, ScalarParameters, SecondParameters
+from .parameters import Curve, FirstParameters, Int8, Int32, RowParameters, ScalarParameters, SecondParameters
 from .tables import (
     EXP_BASE,
     EXP_SLOPE,
-    GELU_BASE,
-    GELU_SLOPE,
+    GELU,
     RECIPROCAL_BASE,
     RECIPROCAL_DROP,
     RSQRT_BASE,
@@ -21,11 +23,14 @@ from .tables import (
 
 __all__ = [
     "RMS_SCALAR",
+    "activation",
     "attention_output",
+    "causal_mask",
+    "curve",
     "exponential",
     "fit_multiplier",
+    "gated",
     "gelu",
-    "gelu_fixed",
     "layer_norm",
     "layer_norm_statistics",
     "matmul",
@@ -49,6 +54,7 @@ __all__ = [
 Int16 = NDArray[np.int16]
 Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
+UInt16 = NDArray[np.uint16]
 
 
 def _wide(x: ArrayLike) -> Int64:
@@ -104,13 +110,16 @@ def matmul(a: NDArray[np.int8] | NDArray[np.uint8] | Int16, b: Int8) -> Int32:
     return (a.astype(np.float64) @ b.astype(np.float64).T).astype(np.int32)
 
 
-def planes(x: Int16, word: int) -> UInt8:
-    """A wide tensor [M, N] as it lies in memory [M, 2 N]: of each ``word`` columns the lower bytes, then the upper.
+def planes(x: Int8 | UInt8 | Int16 | UInt16 | Int32, word: int) -> UInt8:
+    """A tensor [M, N] of B bytes an element as it lies in memory [M, B * N]: of each ``word`` columns the lowest bytes,
+    then the next higher ones, and so on.
 
-    x = 256 * upper + lower, with the upper plane int8 and the lower uint8; N is a multiple of ``word``.
+    Of a wide tensor, x = 256 * upper + lower, with the upper plane int8 and the lower uint8. N is a multiple of
+    ``word``.
     """
-    m, n = x.shape
-    return x.astype("<i2").view(np.uint8).reshape(m, n // word, word, 2).swapaxes(2, 3).reshape(m, 2 * n)
+    (m, n), size = x.shape, x.itemsize
+    data = x.astype(x.dtype.newbyteorder("<")).view(np.uint8)
+    return data.reshape(m, n // word, word, size).swapaxes(2, 3).reshape(m, size * n)
 
 
 def _first(acc: ArrayLike, first: FirstParameters) -> Int64:
@@ -121,58 +130,83 @@ def _second(x: ArrayLike, second: SecondParameters) -> Int64:
     return scale2(x, second.offset, second.multiplier, second.shift)
 
 
-def _int8(x: Int64) -> Int8:
-    return saturate(x, 8).astype(np.int8)
+def _result(x: Int64, bits: int) -> Any:
+    return saturate(x, bits).astype({8: np.int8, 16: np.int16}[bits])
 
 
-def requantise(acc: ArrayLike, first: FirstParameters) -> Int8:
-    """Accumulators [M, N] to int8, by column."""
-    return _int8(_first(acc, first) + _wide(first.zero_point))
+def requantise(acc: ArrayLike, first: FirstParameters, bits: int = 8) -> Any:
+    """Accumulators [M, N] to ``bits`` bits, by column."""
+    return _result(_first(acc, first) + _wide(first.zero_point), bits)
 
 
-def row_requantise(acc: ArrayLike, rows: RowParameters) -> Int8:
-    """Accumulators [M, N] to int8, by row."""
-    return _int8(scale1(acc, _column(rows.multiplier), _column(rows.shift)))
+def row_requantise(acc: ArrayLike, rows: RowParameters, bits: int = 8) -> Any:
+    """Accumulators [M, N] to ``bits`` bits, by row."""
+    return _result(scale1(acc, _column(rows.multiplier), _column(rows.shift)), bits)
 
 
-def gelu_fixed(x: ArrayLike) -> Int64:
-    """GELU of x (16 bits, 8 fraction bits) with 10 fraction bits: max(x, 0) - d(|x|)."""
+def curve(x: ArrayLike, table: Curve) -> Int64:
+    """The activation of x (16 bits, 8 fraction bits) with 10 fraction bits: max(x, 0) - d(|x|)."""
     x = _wide(x)
     a = np.abs(x)
-    i, r = np.minimum(a >> 5, 31), a & 31
-    d = np.where(a >= 1024, 0, (GELU_BASE[i] + GELU_SLOPE[i] * r + 32) >> 6)
+    pieces, width = len(table.base), table.width
+    i, r = np.minimum(a >> width, pieces - 1), a & (1 << width) - 1
+    d = np.where(a >= pieces << width, 0, (_wide(table.base)[i] + _wide(table.slope)[i] * r + 32) >> 6)
     return (np.maximum(x, 0) << 2) - d
 
 
-def gelu(acc: ArrayLike, first: FirstParameters, second: SecondParameters) -> Int8:
-    """Accumulators [M, N] through GELU to int8, by column."""
+def activation(
+    acc: ArrayLike, first: FirstParameters, second: SecondParameters, table: Curve, bits: int = 8
+) -> Any:
+    """Accumulators [M, N] through a curve to ``bits`` bits, by column."""
     x = saturate(_first(acc, first), 16)
-    return _int8(_second(gelu_fixed(x), second) + _wide(second.zero_point))
+    return _result(_second(curve(x, table), second) + _wide(second.zero_point), bits)
+
+
+def gelu(acc: ArrayLike, first: FirstParameters, second: SecondParameters, bits: int = 8) -> Any:
+    """Accumulators [M, N] through GELU to ``bits`` bits, by column."""
+    return activation(acc, first, second, GELU, bits)
+
+
+def gated(
+    acc: ArrayLike, first: FirstParameters, operand: ArrayLike, second: SecondParameters, table: Curve, bits: int = 8
+) -> Any:
+    """Accumulators [M, N] through a curve, times the operand (int8 or int16 [M, N]), to ``bits`` bits by column; the
+    multipliers of ``second`` don't count."""
+    g = curve(saturate(_first(acc, first), 16), table)
+    return _result(scale2(g, second.offset, operand, second.shift) + _wide(second.zero_point), bits)
+
+
+def causal_mask(mask: ArrayLike, rows: int, diagonal: int) -> NDArray[np.bool_]:
+    """bool [rows, N]: row i sees those columns of ``mask`` (bool [N]) that are not beyond i + ``diagonal``."""
+    keep = np.asarray(mask, dtype=bool)
+    return keep & (np.arange(keep.size) <= np.arange(rows)[:, np.newaxis] + diagonal)
 
 
 def row_maximum(acc: ArrayLike, mask: ArrayLike) -> Int32:
-    """Largest score of each row over the columns where ``mask`` (bool [N]) is true; -2**31 without any."""
+    """Largest score of each row over the columns where ``mask`` (bool [N] or [M, N]) is true; -2**31 without any."""
     return np.where(np.asarray(mask, dtype=bool), _wide(acc), -(2**31)).max(axis=1).astype(np.int32)
 
 
-def exponential(u: ArrayLike) -> UInt8:
-    """255 * 2**-(u / 256), rounded, for u from 0 to 4095."""
+def exponential(u: ArrayLike, wide: bool = False) -> Any:
+    """255 * 2**-(u / 256), rounded, for u from 0 to 4095: uint8, or with ``wide`` 4 fraction bits of it, uint16."""
     u = _wide(u)
     i, r, n = u >> 3 & 31, u & 7, u >> 8
-    return shift_round(EXP_BASE[i] - EXP_SLOPE[i] * r, 10 + n).astype(np.uint8)
+    e = shift_round(EXP_BASE[i] - EXP_SLOPE[i] * r, (6 if wide else 10) + n)
+    return e.astype(np.uint16 if wide else np.uint8)
 
 
 def softmax_numerators(
-    acc: ArrayLike, mask: ArrayLike, scalar: ScalarParameters, top: ArrayLike | None = None
-) -> tuple[UInt8, Int64]:
+    acc: ArrayLike, mask: ArrayLike, scalar: ScalarParameters, top: ArrayLike | None = None, wide: bool = False
+) -> tuple[Any, Int64]:
     """Numerators e [M, N] of scores [M, N], and their sums Z [M].
 
-    ``mask`` is bool [N] (true: takes part); ``scalar`` maps a difference of scores to log2 units with
-    8 fraction bits; ``top`` [M] is the maximum of each row, found here unless given.
+    ``mask`` is bool [N] or [M, N] (true: takes part); ``scalar`` maps a difference of scores to log2 units with
+    8 fraction bits; ``top`` [M] is the maximum of each row, found here unless given. With ``wide``, e is uint16.
     """
     top = row_maximum(acc, mask) if top is None else top
     u = np.clip(scale1(_column(top) - _wide(acc), scalar.multiplier, scalar.shift), 0, 4095)
-    e = np.where(np.asarray(mask, dtype=bool), exponential(u), np.uint8(0))
+    e = exponential(u, wide)
+    e = np.where(np.asarray(mask, dtype=bool), e, e.dtype.type(0))
     return e, e.sum(axis=1, dtype=np.int64)
 
 
@@ -180,15 +214,20 @@ def _floor_log2(x: Int64) -> Int64:
     return np.frexp(x.astype(np.float64))[1].astype(np.int64) - 1  # exact: x is below 2**53
 
 
+def _mantissa(x: Int64, k: Int64) -> Int64:
+    """The 20 bits below the leading one of x, which is bit k; lower ones are dropped."""
+    return (x << np.maximum(20 - k, 0) >> np.maximum(k - 20, 0)) - 2**20
+
+
 def _interpolate(base: Int64, drop: Int64, r: Int64) -> Int64:
     return (base - (drop * r >> 8) + 8) >> 4
 
 
 def reciprocal(total: ArrayLike) -> tuple[Int64, Int64]:
-    """(m, s) for which ``scale1(a, m, s)`` is a / total with 9 fraction bits; total below 2**20, 0 is 1."""
+    """(m, s) for which ``scale1(a, m, s)`` is a / total with 9 fraction bits; total below 2**24, 0 is 1."""
     z = np.maximum(_wide(total), 1)
     k = _floor_log2(z)
-    t = (z << 20 - k) - 2**20
+    t = _mantissa(z, k)
     i, r = t >> 14, t >> 6 & 255
     return _interpolate(RECIPROCAL_BASE[i], RECIPROCAL_DROP[i], r), k + 6
 
@@ -197,28 +236,28 @@ def reciprocal_square_root(v: ArrayLike) -> tuple[Int64, Int64]:
     """(m, s) for which ``scale1(a, m, s)`` is a / sqrt(v) with 17 fraction bits; v from 64 to 2**52."""
     v = _wide(v)
     k = _floor_log2(v)
-    t = (v << np.maximum(20 - k, 0) >> np.maximum(k - 20, 0)) - 2**20
+    t = _mantissa(v, k)
     h, odd = k >> 1, k & 1
     i, r = 32 * odd + (t >> 15), t >> 7 & 255
     return _interpolate(RSQRT_BASE[i], RSQRT_DROP[i], r), h - 2
 
 
-def attention_output(acc: ArrayLike, total: ArrayLike, second: SecondParameters) -> Int8:
-    """Sums of numerators times values [M, N], divided by the row's total [M], to int8 by column."""
-    return normalise(acc, 0, *reciprocal(total), second)
+def attention_output(acc: ArrayLike, total: ArrayLike, second: SecondParameters, bits: int = 8) -> Any:
+    """Sums of numerators times values [M, N], divided by the row's total [M], to ``bits`` bits by column."""
+    return normalise(acc, 0, *reciprocal(total), second, bits)
 
 
 def normalise(
-    x: ArrayLike, mean: ArrayLike, multiplier: ArrayLike, shift: ArrayLike, second: SecondParameters
-) -> Int8:
-    """x - mean, scaled by the row's multiplier and shift ([M] each), then to int8 by column."""
+    x: ArrayLike, mean: ArrayLike, multiplier: ArrayLike, shift: ArrayLike, second: SecondParameters, bits: int = 8
+) -> Any:
+    """x - mean, scaled by the row's multiplier and shift ([M] each), then to ``bits`` bits by column."""
     rows = [np.reshape(_wide(value), (-1, 1)) for value in (mean, multiplier, shift)]
-    return _int8(_second(scale1(_wide(x) - rows[0], *rows[1:]), second) + _wide(second.zero_point))
+    return _result(_second(scale1(_wide(x) - rows[0], *rows[1:]), second) + _wide(second.zero_point), bits)
 
 
-def residual(acc: ArrayLike, first: FirstParameters, x8: ArrayLike, second: SecondParameters) -> Int16:
-    """Accumulators [M, N] plus the residual operand (int8 [M, N]), on one 16-bit grid."""
-    return saturate(_first(acc, first) + _second(x8, second), 16).astype(np.int16)
+def residual(acc: ArrayLike, first: FirstParameters, operand: ArrayLike, second: SecondParameters) -> Int16:
+    """Accumulators [M, N] plus the residual operand (int8 or int16 [M, N]), on one 16-bit grid."""
+    return saturate(_first(acc, first) + _second(operand, second), 16).astype(np.int16)
 
 
 def layer_norm_statistics(h: ArrayLike, scalar: ScalarParameters) -> tuple[Int64, Int64, Int64]:
@@ -234,9 +273,10 @@ def statistics_of_sums(s1: Int64, s2: Int64, scalar: ScalarParameters) -> tuple[
     return saturate(shift_round(mean8, 8), 16), *reciprocal_square_root(v)
 
 
-def layer_norm(h: ArrayLike, scalar: ScalarParameters, second: SecondParameters) -> Int8:
-    """LayerNorm of the rows of h (16 bits [M, N]) to int8, by column; RMSNorm with ``scalar`` = ``RMS_SCALAR``."""
-    return normalise(h, *layer_norm_statistics(h, scalar), second)
+def layer_norm(h: ArrayLike, scalar: ScalarParameters, second: SecondParameters, bits: int = 8) -> Any:
+    """LayerNorm of the rows of h (16 bits [M, N]) to ``bits`` bits, by column; RMSNorm with ``scalar`` =
+    ``RMS_SCALAR``."""
+    return normalise(h, *layer_norm_statistics(h, scalar), second, bits)
 
 
 def rotation(position: int, width: int, base: float = 10000.0) -> Int8:

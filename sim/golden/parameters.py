@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FirstParameters", "FloatLayer", "QuantisedEncoder", "QuantisedLayer", "RowParameters",
+__all__ = ["Curve", "FirstParameters", "FloatLayer", "QuantisedEncoder", "QuantisedLayer", "RowParameters",
            "ScalarParameters", "SecondParameters"]
 
 Int8 = NDArray[np.int8]
@@ -71,6 +71,34 @@ class ScalarParameters:
 
     multiplier: int
     shift: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An activation, as chords of d in ``max(x, 0) - d(|x|)``: ``base`` and ``slope`` of 32 pieces, each ``2**width``
+    steps of 2**-8 long; 16 fraction bits.
+
+    Raises
+    ------
+    ValueError
+        When a piece breaks a rule of ``docs/numerics.md``.
+    """
+
+    base: NDArray[np.int64]  # below 2**15
+    slope: NDArray[np.int64]  # from -256 to 255
+    width: int  # from 3 to 7
+
+    def __post_init__(self) -> None:
+        if not 3 <= self.width <= 7:
+            raise ValueError(f"a piece must have a width from 3 to 7, not {self.width}")
+        ends = self.base + np.multiply.outer((0, (1 << self.width) - 1), self.slope) + 32
+        for name, values, low, high in (("base", self.base, 0, 2**15), ("slope", self.slope, -256, 256),
+                                        ("base + slope * step + 32", ends[0], 0, 2**15),
+                                        ("base + slope * step + 32", ends[1], 0, 2**15)):
+            bad = (values < low) | (values >= high)
+            if bad.any():
+                piece = int(np.argmax(bad))
+                raise ValueError(f"{name} of piece {piece} must be from {low} to {high - 1}, not {values[piece]}")
 
 
 @dataclass(frozen=True)

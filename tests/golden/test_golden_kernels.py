@@ -1,12 +1,13 @@
 """The golden kernels: their errors against real functions, and their properties."""
 
 import math
+import re
 from decimal import Decimal, getcontext
 
 import numpy as np
 import pytest
 from celosia.sim.golden import errors, kernels, tables
-from celosia.sim.golden.parameters import FirstParameters, RowParameters, ScalarParameters, SecondParameters
+from celosia.sim.golden.parameters import Curve, FirstParameters, RowParameters, ScalarParameters, SecondParameters
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -36,10 +37,24 @@ def test_names():
 
 def test_exponential_error():
     assert errors.exponential_error() <= 0.002
+    assert errors.exponential_error(wide=True) <= 0.0003
 
 
-def test_gelu_error():
-    assert errors.gelu_error() <= 0.004
+@pytest.mark.parametrize("name", tables.CURVES)
+def test_curve_error(name):
+    assert errors.curve_error(name) <= 0.004
+
+
+@pytest.mark.parametrize("name", [name for name in tables.CURVES if name != "relu"])
+@pytest.mark.parametrize("change", [-1, 1])
+def test_pieces_of_curves_have_the_best_width(name, change):
+    """That of twice the width may not be a curve that the hardware takes."""
+    try:
+        other = errors.curve_error(name, tables.CURVES[name].width + change)
+    except ValueError:
+        assert change == 1
+    else:
+        assert other > errors.curve_error(name)
 
 
 def test_reciprocal_errors():
@@ -54,6 +69,15 @@ def test_attention_error(deviation, bound, columns):
         quotient, output = errors.attention_error(deviation, columns, seed)
         assert quotient <= bound
         assert output <= bound
+
+
+@pytest.mark.parametrize("columns", [64, 65, 127, 128, 256, 512])
+@pytest.mark.parametrize(("deviation", "bound"), [(1, 0.002), (2, 0.005)])
+def test_attention_error_of_wide_numerators(deviation, bound, columns):
+    for seed in range(3):
+        quotient, output = errors.attention_error(deviation, columns, seed, wide=True)
+        assert quotient <= bound
+        assert output <= 0.015
 
 
 @pytest.mark.parametrize("rms", [False, True])
@@ -90,7 +114,7 @@ def test_exponential_table_in_fifty_digits():
 def test_no_table_entry_is_near_a_tie():
     values = []
     for i in range(32):
-        base, rise = tables.chord(tables.gelu_curve, 32 * i, 32)
+        base, rise = tables.chord(lambda a: -tables.ACTIVATIONS["gelu"](-a / 256) * 2**16, 32 * i, 32)
         values += [base, rise / 32]
         base, rise = tables.chord(tables.exp_curve, i / 32, 1 / 32)
         values += [base, rise / 8]
@@ -100,9 +124,9 @@ def test_no_table_entry_is_near_a_tie():
 
 
 def test_reciprocal_mantissas_have_sixteen_bits():
-    m, s = kernels.reciprocal(np.arange(2**20))
+    m, s = kernels.reciprocal(np.concatenate([np.arange(2**20), np.arange(2**20, 2**24, 77), [2**24 - 1]]))
     assert 2**14 <= m.min() <= m.max() <= 2**15
-    assert (s.min(), s.max()) == (6, 25)
+    assert (s.min(), s.max()) == (6, 29)
     m, s = kernels.reciprocal_square_root(2 ** np.arange(6, 46))
     assert 2**14 <= m.min() <= m.max() <= 2**15
     assert (s.min(), s.max()) == (1, 20)
@@ -200,6 +224,13 @@ def test_outputs_saturate(seed):
                        np.clip(np.array(scaled) + first.zero_point, -128, 127).astype(np.int8), strict=True)
     assert kernels.row_requantise(acc, rows).dtype == np.int8
     assert kernels.gelu(acc, first, second).dtype == np.int8
+    x16 = rng.integers(-(2**15), 2**15, (5, 6), dtype=np.int16)
+    for operand in x8, x16:
+        assert kernels.gated(acc, first, operand, second, tables.GELU).dtype == np.int8
+        assert kernels.gated(acc, first, operand, second, tables.GELU, 16).dtype == np.int16
+        assert kernels.residual(acc, first, operand, second).dtype == np.int16
+    assert_array_equal(kernels.requantise(acc, first, 16), np.clip(
+        np.array(scaled) + first.zero_point, -(2**15), 2**15 - 1).astype(np.int16), strict=True)
     assert kernels.attention_output(acc, rng.integers(0, 2**20, 5), second).dtype == np.int8
     h = kernels.residual(acc, first, x8, second)
     assert h.dtype == np.int16
@@ -217,11 +248,66 @@ def test_extremes_saturate_instead_of_wrapping():
     assert h.ravel().tolist() == [32767, -1]
 
 
-def test_exponential_is_monotonous():
-    e = kernels.exponential(np.arange(4096)).astype(int)
-    assert e[0] == 255
+@pytest.mark.parametrize(("wide", "largest"), [(False, 255), (True, 4080)])
+def test_exponential_is_monotonous(wide, largest):
+    e = kernels.exponential(np.arange(4096), wide).astype(int)
+    assert e[0] == largest
     assert e[-1] == 0
     assert (np.diff(e) <= 0).all()
+
+
+def test_rounding_wide_numerators_gives_narrow_ones():
+    """But for those that are rounded twice, by one."""
+    u = np.arange(4096)
+    assert np.abs(kernels.shift_round(kernels.exponential(u, wide=True), 4) - kernels.exponential(u)).max() <= 1
+
+
+def test_planes():
+    x = np.array([[0x0102, -2, 3, 0x7FFF]], np.int16)
+    assert kernels.planes(x, 2).tolist() == [[2, 254, 1, 255, 3, 255, 0, 127]]
+    assert kernels.planes(x.astype(np.int8), 2).tolist() == [[2, 254, 3, 255]]
+    assert kernels.planes(np.array([[0x01020304, -2]], np.int32), 2).tolist() == [[4, 254, 3, 255, 2, 255, 1, 255]]
+
+
+def test_causal_mask():
+    keep = np.array([True, True, False, True])
+    assert kernels.causal_mask(keep, 3, 0).astype(int).tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]]
+    assert kernels.causal_mask(keep, 2, 2).astype(int).tolist() == [[1, 1, 0, 0], [1, 1, 0, 1]]
+    assert not kernels.causal_mask(keep, 2, -2).any()
+
+
+def test_curves_are_even_beside_the_positive_part():
+    x = np.arange(2**15)
+    for table in tables.CURVES.values():
+        assert_array_equal(kernels.curve(x, table) - kernels.curve(-x, table), 4 * x)
+        assert not kernels.curve(-32 << table.width, table)
+    assert_array_equal(kernels.curve(np.arange(-9, 9), tables.CURVES["relu"]), 4 * np.maximum(np.arange(-9, 9), 0))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"width": 2}, "a piece must have a width from 3 to 7, not 2"),
+    ({"width": 8}, "a piece must have a width from 3 to 7, not 8"),
+    ({"base": -1}, "base of piece 3 must be from 0 to 32767, not -1"),
+    ({"base": 2**15}, "base of piece 3 must be from 0 to 32767, not 32768"),
+    ({"slope": 256}, "slope of piece 3 must be from -256 to 255, not 256"),
+    ({"slope": -257}, "slope of piece 3 must be from -256 to 255, not -257"),
+    ({"base": 32760}, "base + slope * step + 32 of piece 3 must be from 0 to 32767, not 32792"),
+    ({"base": 62, "slope": -14}, "base + slope * step + 32 of piece 3 must be from 0 to 32767, not -4"),
+])
+def test_refuses_curves(change, message):
+    base, slope = np.zeros(32, np.int64), np.zeros(32, np.int64)
+    base[3], slope[3] = change.get("base", 100), change.get("slope", 0)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Curve(base, slope, change.get("width", 3))
+
+
+def test_gated_takes_the_operand_for_the_multiplier():
+    rng = np.random.default_rng(0)
+    first, second = firsts(rng, 4), seconds(rng, 4)
+    acc = rng.integers(-(2**20), 2**20, (3, 4), dtype=np.int32)
+    operand = np.tile(second.multiplier, (3, 1))
+    assert_array_equal(kernels.gated(acc, first, operand, second, tables.GELU),
+                       kernels.gelu(acc, first, second), strict=True)
 
 
 def test_reciprocals_are_monotonous():
