@@ -7,7 +7,7 @@ import numpy as np
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.isa import Function
 from celosia.hdl.matmul.feeders import ACCUMULATE_SPACING
-from celosia.sim.golden import kernels
+from celosia.sim.golden import kernels, tables
 from celosia.sim.golden.parameters import (
     FirstParameters,
     RowParameters,
@@ -21,6 +21,15 @@ from cocotb_tests.harness import bench_parameters
 
 CONFIG = AcceleratorConfig.from_dict(bench_parameters())
 LIMIT = {"timeout_time": 2, "timeout_unit": "ms"}
+
+
+_KINDS = {8: np.int8, 16: np.int16}
+
+
+def _width():
+    """At random, the bits of a result, and the field that asks for them."""
+    wide = random.getrandbits(1)
+    return 8 << wide, {"wide_result": wide}
 
 
 def _generator():
@@ -67,9 +76,9 @@ async def _product(driver, rng, m, n, k_tiles, unsigned=False, half=0):
                                   "groups": n_tiles * config.cols // config.lanes}
 
 
-async def _result(driver, shape):
-    """Room for a result, filled with guard bytes: address and stride."""
-    stride = -(-shape[1] // driver.config.rows)
+async def _result(driver, shape, bits=8):
+    """Room for a result of so many bits an element: address and stride."""
+    stride = bits // 8 * -(-shape[1] // driver.config.rows)
     address = driver.allocate(shape[0] * stride)
     return address, stride
 
@@ -100,12 +109,14 @@ async def _run(driver):
 
 
 async def _check_requantised(driver, rng, acc, where):
-    first = _first(rng, acc.shape[1], max(1, int(np.abs(acc).max())))
-    address, stride = await _result(driver, acc.shape)
+    bits, field = _width()
+    first = _first(rng, acc.shape[1], max(1, int(np.abs(acc).max())), (1 << bits - 1) - 1)
+    address, stride = await _result(driver, acc.shape, bits)
     await driver.vector(Function.REQUANTISE, parameters=await driver.parameters(_records(first)),
-                        destination=address, destination_stride=stride, **where)
+                        destination=address, destination_stride=stride, **where, **field)
     await _run(driver)
-    np.testing.assert_array_equal(await driver.fetch(address, acc.shape), kernels.requantise(acc, first), strict=True)
+    np.testing.assert_array_equal(await driver.fetch(address, acc.shape, _KINDS[bits]),
+                                  kernels.requantise(acc, first, bits), strict=True)
 
 
 @cocotb.test(**LIMIT)
@@ -174,7 +185,7 @@ async def array_takes_wide_tensors_plane_by_plane(dut):
         k, n = 2 * CONFIG.rows, 2 * CONFIG.cols
         a = rng.integers(-2048, 2048, (m, k), dtype=np.int16)
         b = rng.integers(-127, 128, (n, k), dtype=np.int8)
-        a_address, a_stride = await driver.place(kernels.planes(a, CONFIG.rows))
+        a_address, a_stride = await driver.place(a)
         b_address, b_stride = await driver.place(b)
         where = {"accumulator": 0, "accumulator_stride": m, "m": m}
         product = {"a_stride": a_stride, "b": b_address, "b_stride": b_stride, "n_tiles": 2, "k_tiles": 2, "a_wide": 1}
@@ -236,22 +247,66 @@ async def array_hardly_waits_between_instructions(dut):
 async def gelu_equals_golden(dut):
     driver, rng = await _driver(dut)
     for m in _sizes(4):
+        bits, field = _width()
         acc, where = await _product(driver, rng, m, 2 * CONFIG.cols, 2)
         await driver.finish("matmul")
-        peak = max(1, int(np.abs(acc).max()))
-        first, second = _first(rng, acc.shape[1], peak, 1500), _second(rng, acc.shape[1], 127 / 6000, 1 << 12)
-        address, stride = await _result(driver, acc.shape)
+        first, second = _activated(rng, acc, bits)
+        address, stride = await _result(driver, acc.shape, bits)
         await driver.vector(Function.GELU, parameters=await driver.parameters(_records(first), _records(second)),
-                            destination=address, destination_stride=stride, **where)
+                            destination=address, destination_stride=stride, **where, **field)
         await _run(driver)
-        np.testing.assert_array_equal(await driver.fetch(address, acc.shape), kernels.gelu(acc, first, second),
-                                      strict=True)
+        np.testing.assert_array_equal(await driver.fetch(address, acc.shape, _KINDS[bits]),
+                                      kernels.gelu(acc, first, second, bits), strict=True)
+
+
+def _activated(rng, acc, bits):
+    """Records of an activation of ``acc``, with results of so many bits."""
+    peak = max(1, int(np.abs(acc).max()))
+    return (_first(rng, acc.shape[1], peak, 1500),
+            _second(rng, acc.shape[1], (1 << bits - 1) / 6000, 1 << 12))
+
+
+@cocotb.test(**LIMIT)
+async def loaded_curves_equal_golden(dut):
+    """Each alone, and as the gate of an operand; a curve is loaded while instructions with the one before are under
+    way."""
+    driver, rng = await _driver(dut)
+    for name, table in tables.CURVES.items():
+        m, n = random.choice(_sizes(4)), CONFIG.cols + 1
+        acc, where = await _product(driver, rng, m, n, 2)
+        await driver.finish("matmul")
+        await driver.load_curve(table)
+        expected = []
+        for gated in (False, True):
+            bits, field = _width()
+            first, second = _activated(rng, acc, bits)
+            address, stride = await _result(driver, acc.shape, bits)
+            if gated:
+                kind = random.choice([np.int8, np.int16])
+                peak = 1 << 8 * kind().itemsize - 1
+                operand = rng.integers(-peak, peak, acc.shape, dtype=kind)
+                # An activation has some 13 bits, the operand as many as it has.
+                second.shift[:] = max(1, 13 + peak.bit_length() - bits)
+                place, operand_stride = await driver.place(operand)
+                field |= {"operand": place, "operand_stride": operand_stride, "wide_operand": int(kind is np.int16)}
+                values = kernels.gated(acc, first, operand, second, table, bits)
+            else:
+                values = kernels.activation(acc, first, second, table, bits)
+            expected.append((address, values))
+            await driver.vector(Function.GATED if gated else Function.ACTIVATION,
+                                parameters=await driver.parameters(_records(first), _records(second)),
+                                destination=address, destination_stride=stride, **where, **field)
+        await _run(driver)
+        for address, values in expected:
+            np.testing.assert_array_equal(await driver.fetch(address, acc.shape, values.dtype), values, strict=True,
+                                          err_msg=name)
 
 
 @cocotb.test(**LIMIT)
 async def softmax_equals_golden(dut):
-    """Scores, numerators, their product with the values, and its division by the row's sum."""
-    for m in [1, 3, CONFIG.cols, CONFIG.cols + 1]:
+    """Scores, numerators, their product with the values, and its division by the row's sum; with a key mask, with a
+    causal one, and with numerators of either width."""
+    for m, causal, wide in [(1, 0, 1), (3, 0, 0), (CONFIG.cols, 1, 1), (CONFIG.cols + 1, 1, 0)]:
         driver, rng = await _driver(dut)
         n = random.randint(1, 3 * CONFIG.cols)
         acc, where = await _product(driver, rng, m, n, 1)
@@ -265,61 +320,85 @@ async def softmax_equals_golden(dut):
         mask = await driver.mask(keep)
         row = random.randrange(CONFIG.row_entries - m)
         width = -(-padded // CONFIG.rows) * CONFIG.rows
-        address, stride = await driver.place(np.zeros((m, width), np.uint8))
-        await driver.vector(Function.ROW_MAXIMUM, parameters=mask, row=row, **where)
-        await driver.vector(Function.EXPONENTIAL, parameters=mask, row=row, destination=address,
-                            destination_stride=stride, multiplier=scalar.multiplier, shift=scalar.shift, **where)
+        kind = np.uint16 if wide else np.uint8
+        address, stride = await driver.place(np.zeros((m, width), kind))
+        diagonal = random.randint(-m, n)
+        fields = {"causal": causal, "operand": diagonal & 0xFFFF} | where
+        await driver.vector(Function.ROW_MAXIMUM, parameters=mask, row=row, **fields)
+        await driver.vector(Function.EXPONENTIAL, parameters=mask, row=row, destination=address, wide_result=wide,
+                            destination_stride=stride, multiplier=scalar.multiplier, shift=scalar.shift, **fields)
         await _run(driver)
-        numerators, totals = kernels.softmax_numerators(acc, keep, scalar)
-        np.testing.assert_array_equal(await driver.fetch(address, acc.shape, np.uint8), numerators, strict=True)
+        seen = kernels.causal_mask(keep, m, diagonal) if causal else keep
+        numerators, totals = kernels.softmax_numerators(acc, seen, scalar, wide=bool(wide))
+        np.testing.assert_array_equal(await driver.fetch(address, acc.shape, kind), numerators, strict=True)
 
         values = rng.integers(-127, 128, (CONFIG.cols, width), dtype=np.int8)
         b, b_stride = await driver.place(values)
         base = CONFIG.half_words
-        await driver.matmul(a=address, a_stride=stride, b=b, b_stride=b_stride, accumulator=base, m=m, n_tiles=1,
-                            k_tiles=width // CONFIG.rows, a_unsigned=1)
+        product = {"a_stride": stride, "b": b, "b_stride": b_stride, "accumulator": base, "m": m, "n_tiles": 1,
+                   "k_tiles": width // CONFIG.rows, "a_unsigned": 1, "a_wide": wide}
+        if wide:
+            await driver.matmul(a=address + 1, **product)
+        await driver.matmul(a=address, **product, accumulate=wide, scale_accumulators=wide)
         await driver.finish("matmul")
-        product = kernels.matmul(np.pad(numerators, ((0, 0), (0, width - padded))), values)
-        second = _second(rng, CONFIG.cols, 1 / 512, 1 << 12)
-        address, stride = await _result(driver, product.shape)
+        product = kernels.matmul(np.pad(numerators.astype(np.int16), ((0, 0), (0, width - padded))), values)
+        bits, field = _width()
+        second = _second(rng, CONFIG.cols, (1 << bits - 8) / 512, 1 << 12)
+        address, stride = await _result(driver, product.shape, bits)
         await driver.vector(Function.ATTENTION_OUTPUT, parameters=await driver.parameters(_records(second)), row=row,
                             destination=address, destination_stride=stride, accumulator=base, m=m,
-                            groups=CONFIG.cols // CONFIG.lanes)
+                            groups=CONFIG.cols // CONFIG.lanes, **field)
         await _run(driver)
-        np.testing.assert_array_equal(await driver.fetch(address, product.shape),
-                                      kernels.attention_output(product, totals, second), strict=True)
+        np.testing.assert_array_equal(await driver.fetch(address, product.shape, _KINDS[bits]),
+                                      kernels.attention_output(product, totals, second, bits), strict=True)
 
 
 @cocotb.test(**LIMIT)
 async def layer_norm_equals_golden(dut):
     """Residual sum, statistics and normalisation of rows whose width is no multiple of the array; and without the
-    mean, RMSNorm."""
-    for m, rms in [(1, False), (2, False), (3, True), (5, False), (CONFIG.cols, random.random() < 0.5)]:
+    mean, RMSNorm; with operands and results of either width."""
+    for m, rms, wide in [(1, False, 0), (2, False, 1), (3, True, 1), (5, False, 0),
+                         (CONFIG.cols, *(random.random() < 0.5 for _ in range(2)))]:
         driver, rng = await _driver(dut)
         n = random.randint(CONFIG.cols + 1, 3 * CONFIG.cols)
         acc, where = await _product(driver, rng, m, n, 2)
         await driver.finish("matmul")
         padded, inside = acc.shape[1], np.arange(acc.shape[1]) < n
         peak = max(1, int(np.abs(acc).max()))
-        first, adds = _first(rng, padded, peak, 12000), _second(rng, padded, 60, 1)
+        first, adds = _first(rng, padded, peak, 12000), _second(rng, padded, 0.3 if wide else 60, 1)
         for array in (first.bias, first.multiplier, adds.offset, adds.multiplier):
             array[~inside] = 0
-        x = np.where(inside, rng.integers(-128, 128, acc.shape), 0).astype(np.int8)
-        residual, residual_stride = await driver.place(x)
+        largest = 1 << 15 if wide else 128
+        x = np.where(inside, rng.integers(-largest, largest, acc.shape), 0).astype(np.int16 if wide else np.int8)
+        operand, operand_stride = await driver.place(x)
         scalar = kernels.RMS_SCALAR if rms else kernels.mean_scalar(n)
         row = random.randrange(CONFIG.row_entries - m)
         await driver.vector(Function.RESIDUAL, parameters=await driver.parameters(_records(first), _records(adds)),
-                            residual=residual, residual_stride=residual_stride, row=row,
+                            operand=operand, operand_stride=operand_stride, wide_operand=int(wide), row=row,
                             multiplier=scalar.multiplier, shift=scalar.shift, **where)
-        norm = _second(rng, padded, 30 * n**0.5 / 2**17, 1 << 20)
-        address, stride = await _result(driver, acc.shape)
+        bits, field = _width()
+        norm = _second(rng, padded, (30 << bits - 8) * n**0.5 / 2**17, 1 << 20)
+        address, stride = await _result(driver, acc.shape, bits)
         await driver.vector(Function.LAYER_NORM, parameters=await driver.parameters(_records(norm)), row=row,
-                            destination=address, destination_stride=stride, **where)
+                            destination=address, destination_stride=stride, **where, **field)
         await _run(driver)
         h = kernels.residual(acc, first, x, adds)
         narrow = SecondParameters(*(getattr(norm, name)[:n] for name in norm.__dataclass_fields__))
-        expected = kernels.layer_norm(h[:, :n], scalar, narrow)
-        np.testing.assert_array_equal((await driver.fetch(address, acc.shape))[:, :n], expected, strict=True)
+        expected = kernels.layer_norm(h[:, :n], scalar, narrow, bits)
+        np.testing.assert_array_equal((await driver.fetch(address, acc.shape, _KINDS[bits]))[:, :n], expected,
+                                      strict=True)
+
+
+@cocotb.test(**LIMIT)
+async def raw_results_are_the_accumulators(dut):
+    for m in _sizes(4):
+        driver, rng = await _driver(dut)
+        acc, where = await _product(driver, rng, m, 2 * CONFIG.cols, 2)
+        await driver.finish("matmul")
+        address, stride = await _result(driver, acc.shape, 32)
+        await driver.vector(Function.RAW, destination=address, destination_stride=stride, **where)
+        await _run(driver)
+        np.testing.assert_array_equal(await driver.fetch(address, acc.shape, np.int32), acc, strict=True)
 
 
 @cocotb.test(**LIMIT)
@@ -328,15 +407,17 @@ async def row_requantisation_equals_golden(dut):
         driver, rng = await _driver(dut)
         acc, where = await _product(driver, rng, m, 2 * CONFIG.cols, 2)
         await driver.finish("matmul")
-        multiplier, shift = kernels.fit_multiplier(127 / max(1, np.abs(acc).max()) * rng.uniform(0.2, 3, m))
+        bits, field = _width()
+        multiplier, shift = kernels.fit_multiplier((1 << bits - 1) / max(1, np.abs(acc).max()) * rng.uniform(0.2, 3, m))
         rows = RowParameters(multiplier.astype(np.uint16), shift.astype(np.uint8))
         row = random.randrange(CONFIG.row_entries - m)
         await driver.vector(Function.LOAD_ROWS, parameters=await driver.row_records(_records(rows)), row=row, m=m)
-        address, stride = await _result(driver, acc.shape)
-        await driver.vector(Function.ROW_REQUANTISE, row=row, destination=address, destination_stride=stride, **where)
+        address, stride = await _result(driver, acc.shape, bits)
+        await driver.vector(Function.ROW_REQUANTISE, row=row, destination=address, destination_stride=stride, **where,
+                            **field)
         await _run(driver)
-        np.testing.assert_array_equal(await driver.fetch(address, acc.shape), kernels.row_requantise(acc, rows),
-                                      strict=True)
+        np.testing.assert_array_equal(await driver.fetch(address, acc.shape, _KINDS[bits]),
+                                      kernels.row_requantise(acc, rows, bits), strict=True)
 
 
 @cocotb.test(**LIMIT)

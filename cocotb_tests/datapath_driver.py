@@ -4,9 +4,12 @@ import random
 
 import cocotb
 import numpy as np
+from celosia.firmware.machine.layout import curve_records
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.isa import FIRST_PARAMETERS, MATMUL, ROW_RECORD, SECOND_PARAMETERS, VECTOR, Function, Opcode
 from celosia.hdl.memory.interfaces import READ_LATENCY
+from celosia.sim.golden import kernels
+from celosia.sim.golden.parameters import Curve
 from cocotb.triggers import RisingEdge
 
 from cocotb_tests.harness import start_clock
@@ -85,19 +88,22 @@ class DatapathDriver:
         return content
 
     async def place(self, tensor: np.ndarray) -> tuple[int, int]:
-        """Place an int8 or uint8 matrix, its rows padded to whole words; returns address and row stride."""
+        """Place a matrix of elements of one byte or more, its rows padded to whole words of each plane; returns address
+        and row stride."""
         padded = -tensor.shape[1] % self.config.rows
-        tensor = np.pad(tensor, ((0, 0), (0, padded)))
-        stride = tensor.shape[1] // self.config.rows
-        address = self.allocate(stride * tensor.shape[0])
-        await self.write(address, tensor.tobytes())
+        content = kernels.planes(np.pad(tensor, ((0, 0), (0, padded))), self.config.rows)
+        stride = content.shape[1] // self.config.rows
+        address = self.allocate(stride * content.shape[0])
+        await self.write(address, content.tobytes())
         return address, stride
 
     async def fetch(self, address: int, shape: tuple[int, int], dtype=np.int8) -> np.ndarray:
-        """Read back a matrix that was written row after row."""
-        stride = -(-shape[1] // self.config.rows)
-        content = await self.read(address, shape[0] * stride)
-        return np.frombuffer(content, dtype).reshape(shape[0], -1)[:, :shape[1]]
+        """Read back a matrix that was written row after row, in a plane for each byte of an element."""
+        size, (m, n), word = np.dtype(dtype).itemsize, shape, self.config.rows
+        content = await self.read(address, m * size * -(-n // word))
+        elements = np.frombuffer(content, np.uint8).reshape(m, -1, size, word).swapaxes(2, 3)
+        rows = np.ascontiguousarray(elements).view(np.dtype(dtype).newbyteorder("<")).reshape(m, -1)
+        return rows[:, :n].astype(dtype)
 
     async def parameters(self, *records) -> int:
         """Place parameter records: each a list of dictionaries, one for each column."""
@@ -121,6 +127,13 @@ class DatapathDriver:
         address = self.allocate(len(content) // size)
         await self.write(address, content)
         return address
+
+    async def load_curve(self, curve: Curve) -> None:
+        """Place the chords of ``curve`` and have them loaded."""
+        content = curve_records(curve).tobytes()
+        address = self.allocate(-(-len(content) // self.config.word_bytes))
+        await self.write(address, content)
+        await self.vector(Function.LOAD_CURVE, parameters=address, shift=curve.width)
 
     async def row_records(self, records) -> int:
         """Place row records, contiguous."""

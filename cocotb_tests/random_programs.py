@@ -8,7 +8,17 @@ import numpy as np
 from celosia.firmware.machine.assembler import Instruction, assemble
 from celosia.firmware.machine.dependencies import synchronise
 from celosia.hdl.config import AcceleratorConfig
-from celosia.hdl.isa import FIRST_PARAMETERS, ROW_RECORD, SECOND_PARAMETERS, Format, Function, Opcode
+from celosia.hdl.functions import TRAITS, operand_words, result_words
+from celosia.hdl.isa import (
+    CHORD,
+    CURVE_PIECES,
+    FIRST_PARAMETERS,
+    ROW_RECORD,
+    SECOND_PARAMETERS,
+    Format,
+    Function,
+    Opcode,
+)
 from celosia.sim.golden import kernels
 
 __all__ = ["RandomProgram"]
@@ -18,11 +28,12 @@ __all__ = ["RandomProgram"]
 _TILE_WORDS, _ROWS, _GROUPS = 24, 16, 4
 _DATA_WORDS = 512
 _RECORDS: dict[str, tuple[Format, ...]] = {
-    "first": (FIRST_PARAMETERS,), "second": (SECOND_PARAMETERS,), "both": (FIRST_PARAMETERS, SECOND_PARAMETERS)}
+    "first": (FIRST_PARAMETERS,), "second": (SECOND_PARAMETERS,), "both": (FIRST_PARAMETERS, SECOND_PARAMETERS),
+    "gated": (FIRST_PARAMETERS, SECOND_PARAMETERS)}
 _PARAMETERS = {
     Function.REQUANTISE: "first", Function.GELU: "both", Function.ROW_MAXIMUM: "mask", Function.EXPONENTIAL: "mask",
     Function.ATTENTION_OUTPUT: "second", Function.RESIDUAL: "both", Function.LAYER_NORM: "second",
-    Function.LOAD_ROWS: "rows"}
+    Function.LOAD_ROWS: "rows", Function.LOAD_CURVE: "chords", Function.ACTIVATION: "both", Function.GATED: "gated"}
 #: What a function finds in the row table, and what it leaves there.
 _NEEDS = {Function.EXPONENTIAL: "maximum", Function.ATTENTION_OUTPUT: "scale", Function.ROW_REQUANTISE: "scale",
           Function.LAYER_NORM: "statistics"}
@@ -30,9 +41,9 @@ _LEAVES = {Function.ROW_MAXIMUM: "maximum", Function.EXPONENTIAL: "scale", Funct
            Function.RESIDUAL: "statistics"}
 
 
-def _record(form: Format) -> bytes:
-    """A record whose result is neither always zero nor always saturated; now and then all zeros."""
-    if random.random() < 0.05:
+def _record(form: Format, zeros: bool = True) -> bytes:
+    """A record whose result is neither always zero nor always saturated; now and then all zeros, with ``zeros``."""
+    if zeros and random.random() < 0.05:
         return bytes(form.size)
     zero = random.randint(-128, 127)
     if form is FIRST_PARAMETERS:
@@ -42,6 +53,14 @@ def _record(form: Format) -> bytes:
         return form.encode(offset=random.randint(-1 << 20, 1 << 20), multiplier=random.randint(-1 << 15, 32767),
                            shift=random.choice([1, 31, *range(10, 22)]), zero_point=zero)
     return form.encode(multiplier=random.randrange(1 << 16), shift=random.choice([1, 47, *range(14, 24)]))
+
+
+def _chord(width: int) -> bytes:
+    """A piece of ``2**width`` steps that a curve may have."""
+    steps = (1 << width) - 1
+    ends = [random.choice([0, 2**15 - 33, random.randrange(2**15 - 32)]) for _ in range(2)]
+    slope = max(-256, min(255, int((ends[1] - ends[0]) / steps)))
+    return CHORD.encode(base=ends[0], slope=slope)
 
 
 class RandomProgram:
@@ -71,10 +90,13 @@ class RandomProgram:
         self._areas: dict[str, tuple[int, int, int]] = {}
         self._words, self._bytes = 0, base
         for kind, forms in _RECORDS.items():
-            self._area(kind, lambda forms=forms: self._columns(forms))
+            self._area(kind, lambda kind=kind, forms=forms: self._columns(forms, kind != "gated"))
         self._area("mask", lambda: bytes(random.choice([0, 1, 1, 128, 255])
                                          for _ in range(2 * _GROUPS * config.word_bytes)))
         self._area("rows", lambda: b"".join(_record(ROW_RECORD) for _ in range(2 * _ROWS)))
+        self._piece_width = random.randint(3, 7)
+        self._area("chords", lambda: b"".join(_chord(self._piece_width) for _ in range(CURVE_PIECES)))
+        self._has_curve = False
         self._area("data", lambda: random.randbytes(_DATA_WORDS * config.word_bytes))
         self._stored = self._bytes  # what stores may write: half of the rest
         self._stored_end = self._stored + (limit - self._stored) // 2 // 4096 * 4096
@@ -104,11 +126,11 @@ class RandomProgram:
             self._bytes += -(-len(content) // self.config.bus_bytes) * self.config.bus_bytes
         self._words += words
 
-    def _columns(self, forms: tuple[Format, ...]) -> bytes:
+    def _columns(self, forms: tuple[Format, ...], zeros: bool) -> bytes:
         """Groups of records, as the vector engine reads them."""
         config = self.config
         size = config.parameter_words * config.word_bytes
-        return b"".join(b"".join(_record(form) for _ in range(config.lanes)).ljust(size, b"\xaa")
+        return b"".join(b"".join(_record(form, zeros) for _ in range(config.lanes)).ljust(size, b"\xaa")
                         for _ in range(2 * _GROUPS) for form in forms)
 
     def _add(self, opcode: Opcode, function: Function | None = None, **fields: int) -> None:
@@ -212,6 +234,9 @@ class RandomProgram:
     def _vector(self) -> None:
         config = self.config
         function = random.choice(list(Function))
+        if function in (Function.ACTIVATION, Function.GATED) and not self._has_curve:
+            function = Function.LOAD_CURVE
+        traits = TRAITS[function]
         m = self._m if random.random() < 0.5 else random.choice([1, 1, 2, 3, 4, 5, 8])
         self._m = m
         rows = range(_ROWS - m + 1)
@@ -224,23 +249,23 @@ class RandomProgram:
         slices = config.cols // config.lanes
         groups = min(_GROUPS, tiles * slices - random.randrange(slices))
         fields: dict[str, Any] = {"m": m, "row": row}
-        if function is not Function.LOAD_ROWS:
+        if function not in (Function.LOAD_ROWS, Function.LOAD_CURVE):
             fields |= {"groups": groups, "accumulator": accumulator, "accumulator_stride": accumulator_stride}
+        # Also where the function does not use it.
+        fields |= {flag: int(random.random() < 0.4) for flag in ("causal", "wide_result", "wide_operand")}
         if function in _PARAMETERS:
-            kind = _PARAMETERS[function]
-            start, words, _ = self._areas[kind]
-            if kind == "rows":
-                used = -(-m * ROW_RECORD.size // config.word_bytes)
-                unit = 1
-            else:
-                unit = 1 if kind == "mask" else config.parameter_words * len(_RECORDS[kind])
-                used = groups * unit
-            fields["parameters"] = start + random.randrange((words - used) // unit + 1) * unit
+            fields["parameters"] = self._parameters(function, m, groups)
         row_words = -(-groups * config.lanes // config.word_bytes)
-        if function not in (Function.ROW_MAXIMUM, Function.RESIDUAL, Function.LOAD_ROWS):
-            fields["destination"], fields["destination_stride"] = self._place(row_words, m)
+        if traits.writes_scratchpad:
+            fields["destination"], fields["destination_stride"] = self._place(
+                row_words * result_words(function, fields), m)
+        if traits.operand:
+            fields |= self._operand(function, fields, row_words, m)
+        if traits.mask and fields["causal"]:
+            fields["operand"] = random.choice([0, -1, m, random.randint(-m, groups * config.lanes), -1 << 15]) & 0xFFFF
+        if function is Function.LOAD_CURVE:
+            fields["shift"], self._has_curve = self._piece_width, True
         if function is Function.RESIDUAL:
-            fields["residual"], fields["residual_stride"] = self._place(row_words, m)
             # Now and then a row comes in two or three instructions.
             columns = groups * config.lanes * random.choice([1, 1, 2, 3])
             scalar = kernels.mean_scalar(columns)
@@ -253,3 +278,29 @@ class RandomProgram:
         if function in _LEAVES:
             self._kinds[row:row + m] = [_LEAVES[function]] * m
         self._add(Opcode.VECTOR, function, **fields)
+
+    def _parameters(self, function: Function, m: int, groups: int) -> int:
+        """The first word of the function's parameters, somewhere in their area."""
+        kind = _PARAMETERS[function]
+        start, words, _ = self._areas[kind]
+        match kind:
+            case "rows":
+                unit, used = 1, -(-m * ROW_RECORD.size // self.config.word_bytes)
+            case "chords":
+                unit, used = 1, words
+            case "mask":
+                unit, used = 1, groups
+            case _:
+                unit = self.config.parameter_words * len(_RECORDS[kind])
+                used = groups * unit
+        return start + random.randrange((words - used) // unit + 1) * unit
+
+    def _operand(self, function: Function, fields: dict[str, Any], row_words: int, m: int) -> dict[str, int]:
+        """Where the second operand lies: apart from the result."""
+        words = row_words * operand_words(function, fields)
+        while True:
+            operand, stride = self._place(words, m)
+            start = fields.get("destination", 0)
+            end = start + (m - 1) * fields.get("destination_stride", 0) + row_words * result_words(function, fields)
+            if operand >= end or start >= operand + (m - 1) * stride + words:
+                return {"operand": operand, "operand_stride": stride}

@@ -13,10 +13,11 @@ SMALL = {"bus_bits": 64, "scratchpad_kib": 16, "scratchpad_banks": 4, "accumulat
 CONFIGS = {
     "square": AcceleratorConfig(rows=4, cols=4, **SMALL),
     "wide": AcceleratorConfig(rows=4, cols=8, outstanding_reads=1, queue_depth=2, **SMALL),
+    "tall": AcceleratorConfig(rows=8, cols=4, **SMALL),
 }
 
 
-NAMES = ["square", pytest.param("wide", marks=pytest.mark.regress)]
+NAMES = ["square", *(pytest.param(name, marks=pytest.mark.regress) for name in ("wide", "tall"))]
 
 verilog = cache(to_verilog)
 

@@ -60,7 +60,7 @@ class Datapath(wiring.Component):
         wiring.connect(m, matmul.accumulators, accumulators.matmul)
         wiring.connect(m, matmul.claim, lock.matmul)
         wiring.connect(m, vector.parameters, scratchpad.parameters)
-        wiring.connect(m, vector.residual, scratchpad.residual)
+        wiring.connect(m, vector.operand, scratchpad.operand)
         wiring.connect(m, vector.results, scratchpad.vector)
         wiring.connect(m, vector.accumulators, accumulators.vector)
         wiring.connect(m, vector.claim, lock.vector)

@@ -10,10 +10,11 @@ Rules
 2. An instruction has finished when its last result is stored (a store: when its last write response has
    come); only then is every semaphore in ``signal`` incremented.
 3. An engine finishes its instructions in the order in which it was given them.
-   A VECTOR instruction sees in accumulators, row table and residual operand what VECTOR instructions before it
+   A VECTOR instruction sees in accumulators, row table, curve and operand what VECTOR instructions before it
    have stored.
 4. ``END`` waits until every engine has finished, then ends the program; it takes and gives no semaphore.
-5. Of the bits that an opcode does not define, the hardware ignores each and the assembler writes zero.
+5. Of the bits that an opcode does not define, the hardware ignores each and the assembler writes zero. Of the fields
+   of VECTOR it ignores those that its function does not use.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from amaranth.lib import data
 from .enums import Enum
 
 __all__ = [
+    "CHORD",
+    "CURVE_PIECES",
     "END",
     "FIRST_PARAMETERS",
     "FORMATS",
@@ -85,21 +88,29 @@ class Function(Enum, shape=8):
     RESIDUAL = 7
     LAYER_NORM = 8
     LOAD_ROWS = 9
+    LOAD_CURVE = 10
+    ACTIVATION = 11
+    GATED = 12
+    RAW = 13
 
 
-#: The parameter records that a function reads, and its result.
+#: The parameter records that a function reads, and its result. In place of int8 there are 16 bits with ``wide_result``,
+#: in place of uint8 12.
 FUNCTIONS: dict[Function, tuple[str, str]] = {
     Function.REQUANTISE: ("first", "int8 to the scratchpad"),
     Function.GELU: ("first, second", "int8 to the scratchpad"),
-    Function.ROW_MAXIMUM: ("mask", "row table: maximum over the unmasked columns"),
+    Function.ROW_MAXIMUM: ("mask", "row table: maximum over the columns that count"),
     Function.EXPONENTIAL: ("mask", "uint8 numerators to the scratchpad; row table: reciprocal"),
     Function.ATTENTION_OUTPUT: ("second", "int8 to the scratchpad, scaled by the row table"),
     Function.ROW_REQUANTISE: ("none", "int8 to the scratchpad, scaled by the row table"),
-    Function.RESIDUAL: ("first, second", "int16 back into the accumulators; row table: mean, 1/sqrt(V)"),
+    Function.RESIDUAL: ("first, second; operand", "int16 back into the accumulators; row table: mean, 1/sqrt(V)"),
     Function.LAYER_NORM: ("second", "int8 to the scratchpad, normalised by the row table"),
     Function.LOAD_ROWS: ("row records", "row table: multiplier and shift of each row"),
+    Function.LOAD_CURVE: ("chords", "the curve of ACTIVATION and GATED"),
+    Function.ACTIVATION: ("first, second", "int8 to the scratchpad, as GELU with the loaded curve"),
+    Function.GATED: ("first, second; operand", "int8 to the scratchpad: the loaded curve times the operand"),
+    Function.RAW: ("none", "int32 to the scratchpad: the accumulators as they are"),
 }
-
 
 @dataclass(frozen=True)
 class Field:
@@ -242,28 +253,43 @@ VECTOR = Format(
     Column group ``g`` of row ``m`` is slice ``g % (cols / lanes)`` of accumulator word
     ``accumulator + (g // (cols / lanes)) * accumulator_stride + m``, all in one half. Its ``lanes`` result
     bytes go to byte ``g * lanes`` of the scratchpad row that starts at word
-    ``destination + m * destination_stride``; a residual operand is read from the same place of the row at
-    ``residual + m * residual_stride``. The parameters of group ``g`` start at word ``parameters + g * w``, where
+    ``destination + m * destination_stride``; the operand of RESIDUAL and GATED is read from the same place of the row
+    at ``operand + m * operand_stride``. The parameters of group ``g`` start at word ``parameters + g * w``, where
     ``w`` is ``parameter_words`` for each record that the function uses (first, then second), or one word of mask
     bytes (0: masked). LOAD_ROWS reads ``m`` row records, contiguous from ``parameters``. Parameters are fetched
     ahead: their words must hold what LOAD brought, not the result of a VECTOR instruction. Row ``m`` uses entry
-    ``row + m`` of the row table.""",
+    ``row + m`` of the row table.
+
+    A row of N columns takes ``ceil(N / rows)`` words. Of a wide result or operand, which has 16 bits an element in the
+    layout of wide tensors (see MATMUL), it takes twice as many: of each ``rows`` columns a word of lower bytes, and
+    then one of upper bytes. RAW writes four words for each ``rows`` columns: of the lowest bytes first. Strides count
+    words in any case. The words of GATED's operand must not be those of its result.
+
+    With ``causal``, row ``m`` sees the columns up to ``m + operand`` alone, counted from 0 in each instruction;
+    ``operand`` is then a signed number.
+
+    LOAD_CURVE reads CURVE_PIECES chords, contiguous from ``parameters``, for pieces of ``2**shift`` steps; the curve
+    holds for ACTIVATION and GATED until the next one, and is undefined after a reset.""",
     (
         *_HEADER,
         Field("accumulator", 16, "accumulator word of row 0, group 0"),
         Field("accumulator_stride", 16, "words from one column tile to the next"),
         Field("destination", 16, "scratchpad word of row 0 of the result"),
         Field("destination_stride", 16, "words from one result row to the next"),
-        Field("residual", 16, "scratchpad word of row 0 of the residual operand"),
-        Field("residual_stride", 16, "words from one residual row to the next"),
+        Field("operand", 16, "RESIDUAL, GATED: scratchpad word of row 0 of the second operand; `causal`: the last "
+              "column that row 0 sees, signed"),
+        Field("operand_stride", 16, "words from one row of the operand to the next"),
         Field("parameters", 16, "scratchpad word of the first parameter record"),
         Field("row", 16, "row table entry of row 0"),
         Field("m", 16, "rows, from 1 to row_entries - row"),
-        Field("groups", 16, "groups of `lanes` columns, at least 1; ignored by LOAD_ROWS"),
+        Field("groups", 16, "groups of `lanes` columns, at least 1; ignored by LOAD_ROWS and LOAD_CURVE"),
         Field("multiplier", 16, "EXPONENTIAL: scale of the scores; RESIDUAL: 256/N as a mantissa"),
-        Field("shift", 6, "right shift that belongs to `multiplier`, at least 1"),
+        Field("shift", 6, "right shift that belongs to `multiplier`, at least 1; LOAD_CURVE: log2 of a piece, 3 to 7"),
         Field("continues", 1, "ROW_MAXIMUM, EXPONENTIAL, RESIDUAL: 1: go on from the instruction before"),
         Field("unfinished", 1, "the same: 1: more columns follow; the row table is not written yet"),
+        Field("causal", 1, "ROW_MAXIMUM, EXPONENTIAL: 1: columns beyond `operand` plus the row are masked, too"),
+        Field("wide_result", 1, "1: 16 bits an element to the scratchpad; of EXPONENTIAL 12, in two unsigned planes"),
+        Field("wide_operand", 1, "RESIDUAL, GATED: 1: the operand has 16 bits an element"),
     ),
     INSTRUCTION_BYTES,
 )
@@ -285,10 +311,11 @@ FIRST_PARAMETERS = Format(
 
 SECOND_PARAMETERS = Format(
     "second_parameters",
-    "What a column's second requantisation needs: ``(x * multiplier + offset >> shift) + zero_point``.",
+    "What a column's second requantisation needs: ``(x * multiplier + offset >> shift) + zero_point``; of GATED the "
+    "operand is the multiplier.",
     (
         Field("offset", 32, "added to the product", signed=True),
-        Field("multiplier", 16, "signed mantissa", signed=True),
+        Field("multiplier", 16, "signed mantissa; ignored by GATED", signed=True),
         Field("shift", 8, "right shift, from 1 to 31"),
         Field("zero_point", 8, "added after the shift; not in RESIDUAL", signed=True),
     ),
@@ -305,5 +332,18 @@ ROW_RECORD = Format(
     4,
 )
 
+#: Chords of a curve.
+CURVE_PIECES = 32
+
+CHORD = Format(
+    "chord",
+    "A piece of the curve, as LOAD_CURVE reads it: ``base + slope * step``, 16 fraction bits.",
+    (
+        Field("base", 16, "value at the start of the piece, below 2**15"),
+        Field("slope", 16, "rise per step of 1/256, from -256 to 255", signed=True),
+    ),
+    4,
+)
+
 #: The records that the vector engine reads.
-RECORDS = (FIRST_PARAMETERS, SECOND_PARAMETERS, ROW_RECORD)
+RECORDS = (FIRST_PARAMETERS, SECOND_PARAMETERS, ROW_RECORD, CHORD)

@@ -11,7 +11,7 @@ __all__ = ["ACCELERATOR_ID", "COUNTERS", "DEFAULT_WATCHDOG", "LOSSES", "REGISTER
 #: Reads as the ASCII characters "CELO".
 ACCELERATOR_ID = 0x43454C4F
 #: Major << 16 | minor of the register map and instruction set.
-VERSION = 0x0001_0002
+VERSION = 0x0002_0000
 #: Cycles of the watchdog after a reset: more than any instruction takes with a memory that answers, a second or so.
 DEFAULT_WATCHDOG = 1 << 27
 #: Width of an address or a counter, which takes two registers: the upper one has the bits from 32 on.

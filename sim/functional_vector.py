@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..hdl.config import AcceleratorConfig
-from ..hdl.isa import FIRST_PARAMETERS, ROW_RECORD, SECOND_PARAMETERS, Format, Function
+from ..hdl.isa import CHORD, CURVE_PIECES, FIRST_PARAMETERS, ROW_RECORD, SECOND_PARAMETERS, Format, Function
 from .golden import kernels
-from .golden.parameters import FirstParameters, RowParameters, ScalarParameters, SecondParameters
+from .golden.parameters import Curve, FirstParameters, RowParameters, ScalarParameters, SecondParameters
 from .memories import Memories, RuleError
 from .races import Space
 
@@ -29,9 +29,11 @@ def _record_type(record: Format) -> np.dtype:
     })
 
 
-_FIRST, _SECOND, _ROW = (_record_type(record) for record in (FIRST_PARAMETERS, SECOND_PARAMETERS, ROW_RECORD))
-_USES_FIRST = (Function.REQUANTISE, Function.GELU, Function.RESIDUAL)
-_USES_SECOND = (Function.GELU, Function.ATTENTION_OUTPUT, Function.RESIDUAL, Function.LAYER_NORM)
+_FIRST, _SECOND, _ROW, _CHORD = (
+    _record_type(record) for record in (FIRST_PARAMETERS, SECOND_PARAMETERS, ROW_RECORD, CHORD))
+_USES_FIRST = (Function.REQUANTISE, Function.GELU, Function.RESIDUAL, Function.ACTIVATION, Function.GATED)
+_USES_SECOND = (Function.GELU, Function.ATTENTION_OUTPUT, Function.RESIDUAL, Function.LAYER_NORM, Function.ACTIVATION,
+                Function.GATED)
 
 
 class _RowKind(Enum):
@@ -65,7 +67,7 @@ class _RowTable:
 
 
 class VectorUnit:
-    """Executes VECTOR instructions on ``memories``; it alone has the row table."""
+    """Executes VECTOR instructions on ``memories``; it alone has the row table and the curve."""
 
     def __init__(self, config: AcceleratorConfig, memories: Memories):
         self._config = config
@@ -76,10 +78,14 @@ class VectorUnit:
         # Of those of an unfinished ROW_MAXIMUM or EXPONENTIAL: the function, and maximum or sum.
         self._softmax: list[Function | None] = [None] * config.row_entries
         self._totals = np.zeros(config.row_entries, np.int64)
+        self._curve: Curve | None = None
 
     def execute(self, function: Function, f: dict[str, int]) -> None:
         """Execute ``function`` with the fields ``f``; raises RuleError."""
-        config, table = self._config, self._table
+        config, table, bits = self._config, self._table, 16 if f.get("wide_result") else 8
+        if function is Function.LOAD_CURVE:
+            self._load_curve(f)
+            return
         rows = slice(f["row"], f["row"] + f["m"])
         if f["m"] < 1 or rows.stop > config.row_entries:
             most = config.row_entries - f["row"]
@@ -95,39 +101,52 @@ class VectorUnit:
         match function:
             case Function.REQUANTISE:
                 first, _ = self._parameters(function, f)
-                self._write(f, kernels.requantise(acc, first))
+                self._write(f, kernels.requantise(acc, first, bits))
             case Function.GELU:
                 first, second = self._parameters(function, f)
-                self._write(f, kernels.gelu(acc, first, second))
+                self._write(f, kernels.gelu(acc, first, second, bits))
+            case Function.ACTIVATION:
+                first, second = self._parameters(function, f)
+                self._write(f, kernels.activation(acc, first, second, self._loaded_curve(), bits))
+            case Function.GATED:
+                first, second = self._parameters(function, f)
+                operand, read = self._operand(f, acc.shape[1])
+                written = self._write(f, kernels.gated(acc, first, operand, second, self._loaded_curve(), bits))
+                shared = np.intersect1d(read, written)
+                if shared.size:
+                    raise RuleError(f"operand and destination must not share words, as scratchpad word {shared[0]}")
+            case Function.RAW:
+                self._write(f, acc)
             case Function.ROW_MAXIMUM:
                 self._sums[:, rows] = 0  # the sums and maxima of all functions have the same place
-                largest, finished = self._softmax_total(function, f, rows, kernels.row_maximum(acc, self._mask(f)))
+                largest, finished = self._softmax_total(function, f, rows, kernels.row_maximum(acc, self._seen(f)))
                 if finished:
                     table.write(rows, _RowKind.MAXIMUM, largest)
             case Function.EXPONENTIAL:
                 self._sums[:, rows] = 0
                 top = table.read(rows, _RowKind.MAXIMUM)[0]
-                e, total = kernels.softmax_numerators(acc, self._mask(f), self._scalar(f), top)
+                e, total = kernels.softmax_numerators(acc, self._seen(f), self._scalar(f), top, bits == 16)
                 total, finished = self._softmax_total(function, f, rows, total)
-                if total.max() >= 2**20:
-                    raise RuleError(f"a row's numerators must sum to less than 2**20, not to {total.max()}")
+                width = 24 if bits == 16 else 20
+                if total.max() >= 2**width:
+                    raise RuleError(f"a row's numerators must sum to less than 2**{width}, not to {total.max()}")
                 if finished:
                     table.write(rows, _RowKind.SCALE, *kernels.reciprocal(total))
                 self._write(f, e)
             case Function.ATTENTION_OUTPUT:
                 multiplier, shift, _ = table.read(rows, _RowKind.SCALE)
                 _, second = self._parameters(function, f)
-                self._write(f, kernels.normalise(acc, 0, multiplier, shift, second))
+                self._write(f, kernels.normalise(acc, 0, multiplier, shift, second, bits))
             case Function.ROW_REQUANTISE:
                 multiplier, shift, _ = table.read(rows, _RowKind.SCALE)
                 scales = RowParameters(multiplier.astype(np.uint16), shift.astype(np.uint8))
-                self._write(f, kernels.row_requantise(acc, scales))
+                self._write(f, kernels.row_requantise(acc, scales, bits))
             case Function.RESIDUAL:
                 self._residual(f, acc, rows)
             case Function.LAYER_NORM:
                 multiplier, shift, mean = table.read(rows, _RowKind.STATISTICS)
                 _, second = self._parameters(function, f)
-                self._write(f, kernels.normalise(acc, mean, multiplier, shift, second))
+                self._write(f, kernels.normalise(acc, mean, multiplier, shift, second, bits))
 
     def _softmax_total(
         self, function: Function, f: dict[str, int], rows: slice, values: NDArray[Any]
@@ -156,9 +175,7 @@ class VectorUnit:
         if columns > config.max_n:
             raise RuleError(f"groups * lanes must be at most max_n = {config.max_n}, not {columns}")
         first, second = self._parameters(Function.RESIDUAL, f)
-        words = memories.area(Space.SCRATCHPAD, "residual", f["residual"], f["m"], f["residual_stride"],
-                              -(-width // config.word_bytes), write=False)
-        x = memories.scratchpad[words].reshape(f["m"], -1)[:, :width].view(np.int8)
+        x, _ = self._operand(f, width)
         scalar = self._scalar(f)
         h = kernels.residual(acc, first, x, second)
         wide = h.astype(np.int64)
@@ -184,19 +201,33 @@ class VectorUnit:
         values = self._memories.accumulators[words].swapaxes(0, 1).reshape(f["m"], -1)
         return values[:, : f["groups"] * self._config.lanes]
 
-    def _write(self, f: dict[str, int], result: NDArray[np.int8] | NDArray[np.uint8]) -> None:
-        """Results [m, groups * lanes] to the scratchpad; bytes of the last word beyond them stay."""
-        memories, (m, width) = self._memories, result.shape
-        row_words = -(-width // self._config.word_bytes)
+    def _operand(self, f: dict[str, int], width: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """The second operand [m, width], int8 or int16, and its words."""
+        m, size = f["m"], 2 if f.get("wide_operand") else 1
+        words = self._memories.area(Space.SCRATCHPAD, "operand", f["operand"], m, f["operand_stride"],
+                                    size * -(-width // self._config.word_bytes), write=False)
+        data = self._memories.scratchpad[words].reshape(m, -1, size, self._config.word_bytes).swapaxes(2, 3)
+        return np.ascontiguousarray(data).view(f"<i{size}").reshape(m, -1)[:, :width], words
+
+    def _write(self, f: dict[str, int], result: NDArray[Any]) -> NDArray[np.int64]:
+        """Results [m, groups * lanes] of one, two or four bytes, in as many planes, to the scratchpad; bytes of the
+        last words beyond them stay. Returns the words."""
+        memories, (m, width), size = self._memories, result.shape, result.itemsize
+        row_words = size * -(-width // self._config.word_bytes)
         if m > 1 and f["destination_stride"] < row_words:
             raise RuleError(f"destination_stride must be at least the {row_words} words of a row, not "
                             f"{f['destination_stride']}")
         words = memories.area(Space.SCRATCHPAD, "destination", f["destination"], m, f["destination_stride"],
                               row_words, write=True)
-        values = memories.scratchpad[words].reshape(m, -1)
-        values[:, :width] = result.view(np.uint8)
-        memories.scratchpad[words] = values.reshape(*words.shape, -1)
+        content = result.astype(result.dtype.newbyteorder("<")).view(np.uint8).reshape(m, width, size)
+        planes = memories.scratchpad[words].reshape(m, -1, size, self._config.word_bytes)
+        for plane in range(size):
+            row = planes[:, :, plane].reshape(m, -1)
+            row[:, :width] = content[:, :, plane]
+            planes[:, :, plane] = row.reshape(m, -1, self._config.word_bytes)
+        memories.scratchpad[words] = planes.reshape(*words.shape, -1)
         memories.computed[words] = True
+        return words
 
     def _parameter_words(self, f: dict[str, int], words: int) -> NDArray[np.uint8]:
         """Bytes of ``words`` parameter words."""
@@ -207,9 +238,26 @@ class VectorUnit:
             raise RuleError(f"parameters must be loaded, and scratchpad word {word} holds a result")
         return memories.scratchpad[places[0]]
 
-    def _mask(self, f: dict[str, int]) -> NDArray[np.bool_]:
+    def _seen(self, f: dict[str, int]) -> NDArray[np.bool_]:
+        """Which columns count: [groups * lanes], or [m, groups * lanes] where that depends on the row."""
         words = self._parameter_words(f, f["groups"])
-        return words[:, : self._config.lanes].ravel() != 0
+        mask = words[:, : self._config.lanes].ravel() != 0
+        if not f.get("causal"):
+            return mask
+        return kernels.causal_mask(mask, f["m"], (f["operand"] ^ 0x8000) - 0x8000)
+
+    def _load_curve(self, f: dict[str, int]) -> None:
+        words = self._parameter_words(f, -(-CURVE_PIECES * CHORD.size // self._config.word_bytes))
+        chords = words.ravel()[: CURVE_PIECES * CHORD.size].view(_CHORD)
+        try:
+            self._curve = Curve(chords["base"].astype(np.int64), chords["slope"].astype(np.int64), f["shift"])
+        except ValueError as error:
+            raise RuleError(str(error)) from None
+
+    def _loaded_curve(self) -> Curve:
+        if self._curve is None:
+            raise RuleError("a curve must have been loaded before it is used")
+        return self._curve
 
     def _parameters(self, function: Any, f: dict[str, int]) -> tuple[FirstParameters, SecondParameters]:
         """First and second records, by column; of a kind that ``function`` does not use there are none."""
@@ -221,7 +269,7 @@ class VectorUnit:
         first = np.ascontiguousarray(records[:, 0] if uses[0] else empty).ravel().view(_FIRST)
         second = np.ascontiguousarray(records[:, -1] if uses[1] else empty).ravel().view(_SECOND)
         _check_shifts(first["shift"], first["multiplier"] == 0, _LARGEST_FIRST_SHIFT, "first record")
-        zero = (second["multiplier"] == 0) & (second["offset"] == 0)
+        zero = (second["multiplier"] == 0) & (second["offset"] == 0) & (function is not Function.GATED)
         _check_shifts(second["shift"], zero, _LARGEST_SECOND_SHIFT, "second record")
         return (FirstParameters(*(first[name] for name in _FIRST.names or ())),
                 SecondParameters(*(second[name] for name in _SECOND.names or ())))

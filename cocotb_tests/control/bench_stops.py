@@ -35,7 +35,7 @@ ILLEGAL = {
     "opcode 6": END.encode(opcode=6),
     "opcode 255": END.encode(opcode=255),
     "function 0": vector(function=0),
-    "function 10": vector(function=10),
+    "function 14": vector(function=14),
     "load of 0 words": load(words=0),
     "load of 0 rows": load(count=0),
     "store of 0 words": store(words=0),
@@ -55,6 +55,7 @@ LEGAL = {
     "load with an odd stride of one row": load(dram_stride=1),
     "vector up to the end of the row table": vector(row=CONFIG.row_entries - 4, m=4),
     "LOAD_ROWS without groups": vector(function=Function.LOAD_ROWS.value, groups=0),
+    "LOAD_CURVE without rows": vector(function=Function.LOAD_CURVE.value, groups=0, m=0, row=CONFIG.row_entries),
     "undefined bits": matmul(function=77),
     **{function.name: vector(function=function.value) for function in Function},
 }

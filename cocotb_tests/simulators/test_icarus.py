@@ -14,7 +14,7 @@ from celosia.hdl.control_plane import ControlPlane
 from celosia.hdl.datapath import Datapath
 from celosia.hdl.matmul.array import SystolicArray
 from celosia.hdl.memory.scratchpad import Scratchpad
-from celosia.hdl.parts.ram import Ram
+from celosia.hdl.parts.ram import Ram, SharedTable
 from celosia.hdl.vector.curves import Curve
 from celosia.hdl.vector.row_unit import RowUnit
 from celosia.hdl.vector.scale import FirstScale, SecondScale
@@ -39,6 +39,7 @@ _NOISE = re.compile(r"  // synthesis translate_off\n.*?  // synthesis translate_
 #: Of each unit a design, its testbench, what that is told, and which of its tests are run; all, if none is named.
 UNITS = {
     "ram": (lambda: Ram(24, 64, 3), "memory.bench_ram", {"width": 24, "depth": 64, "slices": 3, "garbage": True}, ""),
+    "table": (lambda: SharedTable(24, 32, 4), "memory.bench_table", {"width": 24, "depth": 32, "readers": 4}, ""),
     "scratchpad": (lambda: Scratchpad(AcceleratorConfig(**TWO_BANKS)), "memory.bench_scratchpad", TWO_BANKS, ""),
     "array": (lambda: SystolicArray(AcceleratorConfig(**SHARED)), "matmul.bench_array", SHARED, ""),
     "first scale": (lambda: Lanes(FirstScale, 2), "vector.bench_scale", {"lanes": 2}, "first_scale_equals_golden"),
@@ -47,7 +48,8 @@ UNITS = {
     "row unit": (lambda: Lanes(lambda: RowUnit(AcceleratorConfig(max_n=64)), 2), "vector.bench_row_unit",
                  {"lanes": 2, "max_n": 64}, ""),
     "datapath": (lambda: Datapath(AcceleratorConfig(**COMPUTING)), "bench_datapath", COMPUTING,
-                 "row_requantisation_equals_golden,gelu_equals_golden"),
+                 "row_requantisation_equals_golden,gelu_equals_golden,raw_results_are_the_accumulators,"
+                 "loaded_curves_equal_golden"),
     "registers": (lambda: Control(CONFIG), "control.bench_control", {"config": CONFIG.to_toml()}, ""),
     "sequencer": (lambda: ControlPlane(CONFIG), "control.bench_sequencer", {"config": CONFIG.to_toml()},
                   "a_program_runs,semaphores_are_clear_at_each_start"),

@@ -1,11 +1,11 @@
-"""GELU, the softmax numerator and what passes by, for every input that the port can carry."""
+"""Activations, the softmax numerator and what passes by, for every input that the port can carry."""
 
 import random
 
 import cocotb
 import numpy as np
-from celosia.hdl.vector.curves import CURVE_LATENCY, Curve
-from celosia.sim.golden import kernels, tables
+from celosia.hdl.vector.curves import CURVE_LATENCY, PIECE_WIDTHS, Curve
+from celosia.sim.golden import kernels, parameters, tables
 
 from cocotb_tests.harness import bench_parameters, start_clock
 from cocotb_tests.vector.lanes import last_valid, noise, operand_dtype, place, play, pulses, result_dtype
@@ -24,32 +24,47 @@ def every_value(rng):
     return values, valid
 
 
-KINDS = ("gelu", "exponential", "as it is", "adds", "shifted")
+KINDS = ("gelu", "loaded", "exponential", "as it is", "adds", "shifted")
 
 
-def expected_of(rng, kind, values, operands, valid):
+def extreme_curve(rng, width):
+    """A curve whose pieces reach the limits of what a curve may be."""
+    steps = (1 << width) - 1
+    ends = rng.choice([-32, 0, 100, 2**15 - 33], (2, 32))
+    base = np.maximum(ends[0], 0)
+    slope = np.clip(np.trunc((ends[1] - base) / steps), -256, 255).astype(np.int64)
+    return parameters.Curve(base, slope, width)
+
+
+def expected_of(rng, kind, table, values, operands, valid):
     """Operand and bypass of ``values`` for each ``kind`` [cycles, LANES]; places in ``operands`` what these need."""
-    keep = rng.integers(0, 2, values.shape).astype(bool)
-    residual, zero_point = (rng.integers(-128, 128, values.shape) for _ in range(2))
-    gelu, exponential, adds, shifted = (kind == KINDS.index(name) for name in (
-        "gelu", "exponential", "adds", "shifted"))
-    place(operands, "gelu", gelu, valid)
+    keep, wide = (rng.integers(0, 2, values.shape).astype(bool) for _ in range(2))
+    added, zero_point = rng.integers(-2**15, 2**15, values.shape), rng.integers(-128, 128, values.shape)
+    gelu, loaded, exponential, adds, shifted = (kind == KINDS.index(name) for name in (
+        "gelu", "loaded", "exponential", "adds", "shifted"))
+    activates = gelu | loaded
+    x = kernels.saturate(values, 16)
+    place(operands, "activates", activates, valid)
+    place(operands, "width", np.where(loaded, 1 << PIECE_WIDTHS.index(table.width), 1 << PIECE_WIDTHS.index(5)), valid)
     place(operands, "value", values, valid)
+    place(operands, "loaded", loaded, valid, 1)
+    piece = np.minimum(np.abs(x) >> table.width, 31)
+    place(operands, "chord", table.base[piece] + 32 | (table.slope[piece] & 511) << 15, valid, 1)
     operands["exponential"], operands["bends"] = (
-        pulses(valid & flag, CURVE_LATENCY) for flag in (exponential, exponential | gelu))
-    for name, wanted in [("keep", keep), ("adds", adds), ("residual", residual), ("shifted", shifted | gelu),
-                         ("zero_point", zero_point)]:
+        pulses(valid & flag, CURVE_LATENCY) for flag in (exponential, exponential | activates))
+    for name, wanted in [("keep", keep), ("wide", wide), ("adds", adds), ("added", added),
+                         ("shifted", shifted | activates), ("zero_point", zero_point)]:
         place(operands, name, wanted, valid, CURVE_LATENCY - 1)
-    bent = kernels.curve(kernels.saturate(values, 16), tables.GELU)
-    numerator = np.where(keep, kernels.exponential(np.clip(values, 0, 4095)), 0)
-    operand = np.select([gelu, adds], [bent, residual], values)
-    bypass = np.select([exponential, shifted | gelu], [numerator, zero_point], values)
+    numerator = np.where(wide, *(kernels.exponential(np.clip(values, 0, 4095), wide=kind) for kind in (True, False)))
+    operand = np.select([gelu, loaded, adds], [kernels.curve(x, tables.GELU), kernels.curve(x, table), added], values)
+    bypass = np.select([exponential, shifted | activates], [np.where(keep, numerator, 0), zero_point], values)
     return {"operand": operand, "bypass": bypass}
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
 async def every_value_equals_golden(dut):
-    """Every value in every kind, kinds mixed at random; a result stays until the next."""
+    """Every value in every kind, kinds mixed at random, with a loaded curve of every width; a result stays until the
+    next."""
     rng = np.random.default_rng(random.getrandbits(32))
     unit = Curve()
     await start_clock(dut)
@@ -59,7 +74,8 @@ async def every_value_equals_golden(dut):
         operands = noise(rng, operand_dtype(unit), *valid.shape)
         operands["enable"] = pulses(valid, CURVE_LATENCY)
         kind = (kind_of[values + 2**17] + turn) % len(KINDS)
-        expected = expected_of(rng, kind, values, operands, valid)
+        table = extreme_curve(rng, PIECE_WIDTHS[turn % len(PIECE_WIDTHS)])
+        expected = expected_of(rng, kind, table, values, operands, valid)
         found = (await play(dut, operands, result_dtype(unit)))[CURVE_LATENCY:]
         last = last_valid(valid)[:len(found)]
         for name, wanted in expected.items():

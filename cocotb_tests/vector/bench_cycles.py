@@ -15,7 +15,7 @@ from cocotb_tests.harness import bench_parameters, start_clock
 CONFIG = AcceleratorConfig.from_dict(bench_parameters())
 FORMATS = {"matmul": MATMUL, "vector": VECTOR}
 #: A bank for each kind of operand: nobody waits for another's.
-PARAMETERS, RESIDUAL, A, B = (bank * CONFIG.bank_words for bank in range(4))
+PARAMETERS, OPERAND, A, B = (bank * CONFIG.bank_words for bank in range(4))
 LIMIT = {"timeout_time": 10, "timeout_unit": "ms"}
 
 
@@ -68,8 +68,8 @@ class Engines:
 
 def instruction(function, m, groups, **more):
     """Fields of a VECTOR instruction whose operands lie in banks of their own."""
-    fields = {"function": function.value, "m": m, "groups": groups, "parameters": PARAMETERS, "residual": RESIDUAL,
-              "residual_stride": 1, "destination": A, "destination_stride": 1, "accumulator_stride": 1, "shift": 1}
+    fields = {"function": function.value, "m": m, "groups": groups, "parameters": PARAMETERS, "operand": OPERAND,
+              "operand_stride": 1, "destination": A, "destination_stride": 1, "accumulator_stride": 1, "shift": 1}
     fields |= more
     return {name: value for name, value in fields.items() if name in {field.name for field in VECTOR.fields}}
 
@@ -107,16 +107,18 @@ async def check(dut, engine, instructions):
 
 @cocotb.test(**LIMIT)
 async def vector_instructions_take_what_the_model_says(dut):
-    """In any order, in either half, of any height."""
+    """In any order, in either half, of any height, and with results and operands of either width."""
     for _ in range(30):
         instructions = []
         for _ in range(8):
             m = random.choice([1, 2, GROUP_SPACING - 1, GROUP_SPACING, PARAMETER_SPACING - 1, 12, 23, 40])
             function = random.choice(list(Function))
             groups = 1 if function is Function.LOAD_ROWS else random.randint(1, 4)
+            flags = {flag: random.getrandbits(1) for flag in ("wide_result", "wide_operand", "causal")}
             half = random.getrandbits(1) * CONFIG.half_words
             unfinished = function is Function.RESIDUAL and random.random() < 0.3
-            instructions.append(instruction(function, m, groups, accumulator=half, unfinished=unfinished))
+            instructions.append(instruction(
+                function, m, groups, accumulator=half, unfinished=unfinished, **flags))
         await check(dut, "vector", instructions)
 
 

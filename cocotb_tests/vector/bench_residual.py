@@ -39,13 +39,15 @@ async def sums_of_waiting_rows_equal_golden(dut):
         await driver.matmul(a=a_address, a_stride=a_stride, b=b_address, b_stride=b_stride, m=m, n_tiles=1, k_tiles=1)
         first = FirstParameters(rng.integers(-99, 99, cols, dtype=np.int32), rng.integers(1, 1 << 16, cols, np.uint16),
                                 np.full(cols, 17, np.uint8), np.zeros(cols, np.int8))
+        kind = random.choice([np.int8, np.int16])
+        limit = np.iinfo(kind)
         adds = SecondParameters(np.zeros(cols, np.int32), rng.integers(-1 << 14, 1 << 14, cols, np.int16),
-                                np.full(cols, 8, np.uint8), np.zeros(cols, np.int8))
+                                np.full(cols, limit.bits, np.uint8), np.zeros(cols, np.int8))
         norm = SecondParameters(rng.integers(-99, 99, cols, dtype=np.int32), rng.integers(1, 1 << 15, cols, np.int16),
                                 np.full(cols, 20, np.uint8), np.zeros(cols, np.int8))
         both, last = await driver.parameters(records(first), records(adds)), await driver.parameters(records(norm))
         driver.bump = -(-driver.bump // CONFIG.bank_words) * CONFIG.bank_words
-        x = rng.integers(-128, 128, (m, cols), dtype=np.int8)
+        x = rng.integers(limit.min, limit.max, (m, cols), dtype=kind, endpoint=True)
         residual, residual_stride = await driver.place(x)
         await driver.finish()
 
@@ -54,8 +56,8 @@ async def sums_of_waiting_rows_equal_golden(dut):
         await cycles(dut.clk, distance)
         scalar = kernels.mean_scalar(cols)
         where = {"m": m, "row": 0, "groups": cols // CONFIG.lanes, "accumulator": 0, "accumulator_stride": m}
-        await driver.vector(Function.RESIDUAL, parameters=both, residual=residual, residual_stride=residual_stride,
-                            multiplier=scalar.multiplier, shift=scalar.shift, **where)
+        await driver.vector(Function.RESIDUAL, parameters=both, operand=residual, operand_stride=residual_stride,
+                            wide_operand=x.itemsize - 1, multiplier=scalar.multiplier, shift=scalar.shift, **where)
         stride = -(-cols // rows)
         result = driver.allocate(m * stride)
         await driver.vector(Function.LAYER_NORM, parameters=last, destination=result, destination_stride=stride,

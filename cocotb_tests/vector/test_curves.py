@@ -1,4 +1,4 @@
-"""GELU and the exponential, exhaustively."""
+"""Activations and the exponential, exhaustively."""
 
 from celosia.hdl.vector.curves import Curve
 

@@ -273,7 +273,7 @@ class Recorder:
         *,
         parameters: View | None = None,
         destination: View | None = None,
-        residual: View | None = None,
+        operand: View | None = None,
         row: int = 0,
         multiplier: int = 0,
         shift: int = 0,
@@ -283,7 +283,7 @@ class Recorder:
         comment: str = "",
     ) -> None:
         """Record a VECTOR instruction."""
-        operands = [("parameters", parameters), ("destination", destination), ("residual", residual)]
+        operands = [("parameters", parameters), ("destination", destination), ("operand", operand)]
         self._record(
             Instruction(
                 Opcode.VECTOR,

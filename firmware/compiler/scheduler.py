@@ -324,7 +324,7 @@ class GroupScheduler:
                 m,
                 g.groups(part.words),
                 parameters=linear.parameters(name, part.word, part.words),
-                residual=source.read(part.word, part.words),
+                operand=source.read(part.word, part.words),
                 multiplier=mean.multiplier,
                 shift=mean.shift,
                 continues=part.word > 0,

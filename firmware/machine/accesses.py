@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from ...hdl.config import AcceleratorConfig
-from ...hdl.isa import ROW_RECORD, Function, Opcode
+from ...hdl.functions import TRAITS, operand_words, result_words
+from ...hdl.isa import CHORD, CURVE_PIECES, ROW_RECORD, Function, Opcode
 from .assembler import Instruction
 
 __all__ = ["Access", "Space", "accesses"]
@@ -29,20 +30,6 @@ class Access:
     count: int
     stride: int
     width: int
-
-
-#: Parameter records of a group, in units of ``parameter_words``; None: one word of mask bytes.
-_RECORDS: dict[Function, int | None] = {
-    Function.REQUANTISE: 1,
-    Function.GELU: 2,
-    Function.ROW_MAXIMUM: None,
-    Function.EXPONENTIAL: None,
-    Function.ATTENTION_OUTPUT: 1,
-    Function.ROW_REQUANTISE: 0,
-    Function.RESIDUAL: 2,
-    Function.LAYER_NORM: 1,
-}
-_NO_RESULT = (Function.ROW_MAXIMUM, Function.RESIDUAL)
 
 
 def _transfer(config: AcceleratorConfig, load: bool, f: dict[str, int]) -> list[Access]:
@@ -69,24 +56,26 @@ def _matmul(config: AcceleratorConfig, f: dict[str, int]) -> list[Access]:
 
 
 def _vector(config: AcceleratorConfig, function: Function, f: dict[str, int]) -> list[Access]:
-    pad, m = Space.SCRATCHPAD, f["m"]
-    if function is Function.LOAD_ROWS:
-        words = -(-m * ROW_RECORD.size // config.word_bytes)
+    pad, m, traits = Space.SCRATCHPAD, f["m"], TRAITS[function]
+    table = {Function.LOAD_ROWS: m * ROW_RECORD.size, Function.LOAD_CURVE: CURVE_PIECES * CHORD.size}.get(function)
+    if table:
+        words = -(-table // config.word_bytes)
         return [Access(pad, False, f["parameters"], 1, words, words)]
     groups = f["groups"]
     tiles = -(-groups * config.lanes // config.cols)
     sums = Access(Space.ACCUMULATOR, False, f["accumulator"], tiles, f["accumulator_stride"], m)
     result = [sums]
-    records = _RECORDS[function]
-    words = groups if records is None else groups * records * config.parameter_words
+    words = groups * (1 if traits.mask else (traits.first + traits.second) * config.parameter_words)
     if words:
         result.append(Access(pad, False, f["parameters"], 1, words, words))
     width = -(-groups * config.lanes // config.word_bytes)
     if function is Function.RESIDUAL:
         result.append(replace(sums, write=True))
-        result.append(Access(pad, False, f["residual"], m, f["residual_stride"], width))
-    if function not in _NO_RESULT:
-        result.append(Access(pad, True, f["destination"], m, f["destination_stride"], width))
+    if traits.operand:
+        result.append(Access(pad, False, f["operand"], m, f["operand_stride"], width * operand_words(function, f)))
+    if traits.writes_scratchpad:
+        result.append(
+            Access(pad, True, f["destination"], m, f["destination_stride"], width * result_words(function, f)))
     return result
 
 

@@ -8,8 +8,8 @@ from collections import Counter, deque
 from dataclasses import dataclass
 
 from ...hdl.config import AcceleratorConfig
-from ...hdl.functions import TRAITS
-from ...hdl.isa import ROW_RECORD, Function
+from ...hdl.functions import TRAITS, operand_words, result_words
+from ...hdl.isa import CURVE_PIECES, ROW_RECORD, Function
 from ...hdl.matmul.engine import finish_latency
 from ...hdl.matmul.feeders import ACCUMULATE_SPACING, CLOSE_WORDS, tile_cycles
 from ...hdl.memory.halves import HALF_USES
@@ -163,13 +163,14 @@ class VectorCycles:
     def run(self, function: Function, f: dict[str, int], ready: int) -> Slot:
         """The instruction with the fields ``f``, whose semaphores were there in cycle ``ready``."""
         accepted = max(ready, self._accepts)
-        return self._load_rows(accepted, f) if function is Function.LOAD_ROWS else self._beats(accepted, function, f)
+        records = {Function.LOAD_ROWS: f["m"], Function.LOAD_CURVE: CURVE_PIECES}.get(function)
+        return self._beats(accepted, function, f) if records is None else self._load_table(accepted, records)
 
-    def _load_rows(self, accepted: int, f: dict[str, int]) -> Slot:
-        records = self._config.word_bytes // ROW_RECORD.size
-        words = ceil_div(f["m"], records)
+    def _load_table(self, accepted: int, records: int) -> Slot:
+        """Records of a row or of a chord, which have the same size."""
+        words = ceil_div(records, self._config.word_bytes // ROW_RECORD.size)
         start = max(accepted + 1, self._beat + RESULT - 1, self._settled() - START_LATENCY)
-        finished = start + words * (READ_LATENCY + 3) + f["m"] - (words - 1)
+        finished = start + words * (READ_LATENCY + 3) + records - (words - 1)
         self._accepts = finished
         return Slot(accepted, start, finished, finished)
 
@@ -180,7 +181,8 @@ class VectorCycles:
     def _beats(self, accepted: int, function: Function, f: dict[str, int]) -> Slot:
         config, traits = self._config, TRAITS[function]
         half, m, groups = f["accumulator"] // config.half_words, f["m"], f["groups"]
-        words, cycles = group_words(config, function), group_cycles(config, function, m)
+        planes, fetches = max(1, result_words(function, f)), int(operand_words(function, f) == 2)
+        words, cycles = group_words(config, function), group_cycles(config, function, m, planes, fetches)
         asks = max(accepted + 1, self._room)
         if words:
             place = self._tiles.banks(f["parameters"], 1, words * groups)
@@ -189,27 +191,27 @@ class VectorCycles:
         may_start = max(claims, self._halves.for_vector[half])
         if traits.reads_rows or traits.scalar:
             may_start = max(may_start, self._beat + 1, self._settled() - START_LATENCY)
-        if traits.scalar:
+        if traits.scalar or traits.operand:
             may_start = max(may_start, self._beat + RESULT - 1)
         may_start = max(may_start, self._written.get(half, _NEVER))
-        start = max(may_start + START_LATENCY, asks + words + FETCH_LATENCY, self._spaced)
+        start = max(may_start + START_LATENCY + fetches, asks + words + FETCH_LATENCY, self._spaced)
 
         first = start + (groups - 1) * cycles
         asked = asks + words if groups == 1 else first - cycles + words
         self._accepts = max(asked + 1, claims)
         self._room = first
         spacing = group_spacing(config, function)
-        self._spaced = first + spacing + (m == spacing - 1)
-        self._beat = first + m - 1
+        self._spaced = first + m * (planes - 1) + spacing + (m == spacing - 1)
+        self._beat = first + m * (planes + fetches) - 1 - fetches
         if traits.statistics and not f["unfinished"]:
             self._entry = self._beat
         if words:
             self._matmul.wait_for(place, asks, first + 1, words * groups)
-        if traits.residual:
-            banks = self._tiles.banks(f["residual"], f["residual_stride"], m)
-            self._matmul.wait_for(banks, start, self._beat + 1, m * groups)
+        if traits.operand:
+            banks = self._tiles.banks(f["operand"], f["operand_stride"], m)
+            self._matmul.wait_for(banks, start, self._beat + 1, m * groups * (planes + fetches))
         self._halves.for_matmul[half] = self._beat + 1
-        if traits.residual:
+        if function is Function.RESIDUAL:
             self._written = {half: self._beat + RESULT}
             self._halves.for_matmul[half] = self._beat + RESULT + 1
         return Slot(accepted, start, self._beat + 1, self._beat + RESULT)

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hdl.config import AcceleratorConfig
-from ...hdl.isa import FIRST_PARAMETERS, ROW_RECORD, SECOND_PARAMETERS, Format
+from ...hdl.isa import CHORD, FIRST_PARAMETERS, ROW_RECORD, SECOND_PARAMETERS, Format
 from ...sim.golden.kernels import mean_scalar
 from ...sim.golden.parameters import (
+    Curve,
     FirstParameters,
     QuantisedEncoder,
     QuantisedLayer,
@@ -26,7 +27,7 @@ from ...sim.golden.parameters import (
 )
 from .geometry import Geometry, ceil_div
 
-__all__ = ["LayerImage", "ModelImage", "ParameterImage", "WeightImage", "build_image", "record_type"]
+__all__ = ["LayerImage", "ModelImage", "ParameterImage", "WeightImage", "build_image", "curve_records", "record_type"]
 
 Bytes = NDArray[np.uint8]
 Columns = NDArray[np.int64]
@@ -116,7 +117,15 @@ def record_type(record: Format) -> np.dtype:
     return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": record.size})
 
 
-_FIRST, _SECOND, _ROW = (record_type(record) for record in (FIRST_PARAMETERS, SECOND_PARAMETERS, ROW_RECORD))
+_FIRST, _SECOND, _ROW, _CHORD = (
+    record_type(record) for record in (FIRST_PARAMETERS, SECOND_PARAMETERS, ROW_RECORD, CHORD))
+
+
+def curve_records(curve: Curve) -> Bytes:
+    """The chords of ``curve``, as LOAD_CURVE with ``shift`` = ``curve.width`` reads them."""
+    records = np.zeros(len(curve.base), dtype=_CHORD)
+    records["base"], records["slope"] = curve.base, curve.slope
+    return records.view(np.uint8)
 
 
 def _records(

@@ -132,10 +132,11 @@ class Decoder(wiring.Component):
                 register("matmul_m", matmul.m != 0) & register("matmul_n", matmul.n_tiles != 0)
                 & register("matmul_k", matmul.k_tiles != 0)),
             Opcode.VECTOR: (
-                register("vector_m", vector.m != 0)
-                & register("rows_exist", vector.row + vector.m <= config.row_entries)
-                & (register("vector_groups", vector.groups != 0)
-                   | register("loads_rows", vector.function == Function.LOAD_ROWS))
+                (register("loads_curve", vector.function == Function.LOAD_CURVE)
+                 | (register("vector_m", vector.m != 0)
+                    & register("rows_exist", vector.row + vector.m <= config.row_entries)
+                    & (register("vector_groups", vector.groups != 0)
+                       | register("loads_rows", vector.function == Function.LOAD_ROWS))))
                 & register("known_function", Cat(vector.function == function for function in Function).any())),
         }
         assert set(legal) == set(FORMATS)

@@ -14,7 +14,7 @@ __all__ = ["READERS", "WRITERS", "Scratchpad"]
 
 #: Readers, the most urgent first. Activations come last: their stream is the longest, and all the others
 #: together are finite work, so nobody starves.
-READERS = ("weights", "residual", "parameters", "store", "activations")
+READERS = ("weights", "operand", "parameters", "store", "activations")
 #: Writers, the most urgent first. The vector pipeline can't wait for its write; a load can.
 WRITERS = ("vector", "load")
 
@@ -25,7 +25,7 @@ class Scratchpad(wiring.Component):
 
     Members
     -------
-    weights, residual, parameters, store, activations : ScratchpadReadSignature
+    weights, operand, parameters, store, activations : ScratchpadReadSignature
         See :data:`READERS`. ``weights`` is always ready.
     vector, load : ScratchpadWriteSignature
         See :data:`WRITERS`. ``vector`` is always ready.

@@ -13,7 +13,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-__all__ = ["Ram", "Rom"]
+__all__ = ["Ram", "Rom", "SharedTable"]
 
 #: Memories of fewer words are not worth a block RAM.
 _SMALL = 64
@@ -83,6 +83,33 @@ module {name} (
   always @(posedge clk)
     if (read_enable)
       read_data <= content[read_address];
+endmodule
+"""
+
+_SHARED_TABLE = """\
+// A few words that are written at one place, and read at several in the same cycle.
+module {name} #(
+  parameter WIDTH = 8,
+  parameter ADDRESS_BITS = 4,
+  parameter READERS = 1
+) (
+  input wire clk,
+  input wire write_enable,
+  input wire [ADDRESS_BITS-1:0] write_address,
+  input wire [WIDTH-1:0] write_data,
+  input wire [READERS*ADDRESS_BITS-1:0] read_address,
+  output wire [READERS*WIDTH-1:0] read_data
+);
+  {attributes}reg [WIDTH-1:0] content [0:(1<<ADDRESS_BITS)-1];
+  always @(posedge clk)
+    if (write_enable)
+      content[write_address] <= write_data;
+  genvar reader;
+  generate
+    for (reader = 0; reader < READERS; reader = reader + 1) begin : readers
+      assign read_data[reader*WIDTH +: WIDTH] = content[read_address[reader*ADDRESS_BITS +: ADDRESS_BITS]];
+    end
+  endgenerate
 endmodule
 """
 
@@ -205,4 +232,60 @@ class Rom(wiring.Component):
         m.submodules.words = Instance(
             self.name, i_clk=ClockSignal(), i_read_enable=self.read_enable, i_read_address=self.read_address,
             o_read_data=self.read_data)
+        return m
+
+
+class SharedTable(wiring.Component):
+    """A few words that are written at one place, and read at several in the same cycle: registers, or the memory that
+    look-up tables are made of.
+
+    Parameters
+    ----------
+    width : int
+        Bits of a word.
+    depth : int
+        Words; a power of two.
+    readers : int
+
+    Members
+    -------
+    write_enable, write_address, write_data : in
+    read_address : in, an address for each reader
+    read_data : out, a word for each reader
+        In the same cycle; from the cycle after a write on, what was written.
+    """
+
+    def __init__(self, width: int, depth: int, readers: int):
+        if depth < 2 or depth & (depth - 1):
+            raise ValueError(f"depth must be a power of two from 2, not {depth}")
+        self.depth, self.readers = depth, readers
+        super().__init__({
+            "write_enable": In(1),
+            "write_address": In(ceil_log2(depth)),
+            "write_data": In(width),
+            "read_address": In(ceil_log2(depth) * readers),
+            "read_data": Out(width * readers),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        width, bits = len(self.write_data), len(self.write_address)
+        if platform is None:
+            memory = m.submodules.words = Memory(shape=width, depth=self.depth, init=[])
+            write = memory.write_port()
+            m.d.comb += [write.en.eq(self.write_enable), write.addr.eq(self.write_address),
+                         write.data.eq(self.write_data)]
+            for reader in range(self.readers):
+                read = memory.read_port(domain="comb")
+                m.d.comb += [read.addr.eq(self.read_address.word_select(reader, bits)),
+                             self.read_data.word_select(reader, width).eq(read.data)]
+            return m
+        style = _STYLES[getattr(platform, "target", "generic")][1]
+        name = "celosia_shared_table"
+        platform.add_file(f"{name}.v", _SHARED_TABLE.format(
+            name=name, attributes=f'(* ram_style = "{style}" *) ' if style else ""))
+        m.submodules.words = Instance(
+            name, p_WIDTH=width, p_ADDRESS_BITS=bits, p_READERS=self.readers,
+            i_clk=ClockSignal(), i_write_enable=self.write_enable, i_write_address=self.write_address,
+            i_write_data=self.write_data, i_read_address=self.read_address, o_read_data=self.read_data)
         return m

@@ -1,14 +1,25 @@
-"""GELU and the softmax numerator: chords of one unit, see ``docs/numerics.md``."""
+"""Activations and the softmax numerator: chords of one unit, see ``docs/numerics.md``."""
 
 import math
 
 from amaranth import Array, C, Cat, Module, Mux, Signal, signed
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["CURVE_LATENCY", "Curve", "chord_table"]
+__all__ = ["CURVE_LATENCY", "GELU_WIDTH", "PIECE_WIDTHS", "Chord", "Curve", "chord_table"]
 
 CURVE_LATENCY = 5
+#: Binary logarithms of the lengths that pieces of a loaded curve may have, in steps.
+PIECE_WIDTHS = range(3, 8)
+#: That of GELU.
+GELU_WIDTH = 5
+
+
+class Chord(data.Struct):
+    """A piece of a loaded curve: where it starts, with the 32 that round it, and its rise per step."""
+
+    base: 15
+    slope: signed(9)
 
 
 def chord_table(function, step: float, divisor: int) -> list[tuple[int, int]]:
@@ -38,49 +49,63 @@ _SLOPES = Array([C(slope, signed(11)) for _, slope in GELU_TABLE + EXPONENTIAL_T
 
 
 def _times(value, factor):
-    """``value * factor`` as two summands, for an unsigned ``factor`` of few bits, which is not worth a multiplier."""
+    """``value * factor`` as two summands, for an unsigned ``factor`` of seven bits, which is not worth a multiplier."""
     rows = [Mux(bit, value << index, 0) for index, bit in enumerate(factor)]
-    half = (len(rows) + 1) // 2
-    return sum(rows[:half]), sum(rows[half:])
+    return (rows[0] + rows[1]) + (rows[2] + rows[3]), (rows[4] + rows[5]) + rows[6]
 
 
 class Curve(wiring.Component):
-    """A value on its way to the second scale, CURVE_LATENCY cycles long, one a cycle: through the GELU, into a softmax
-    numerator, or as it is.
+    """A value on its way to the second scale, CURVE_LATENCY cycles long, one a cycle: through an activation, into a
+    softmax numerator, or as it is.
 
-    GELU(x) is ``max(x, 0) - d(|x|)`` and the exponential ``2**-n`` times a mantissa: ``d`` and the mantissa are both
-    ``BASE[i] + SLOPE[i] * r`` of a table of 32 chords.
+    An activation is ``max(x, 0) - d(|x|)`` and the exponential ``2**-n`` times a mantissa: ``d`` and the mantissa are
+    both ``BASE[i] + SLOPE[i] * r`` of a table of 32 chords.
 
     Members
     -------
     enable, bends : in, 5 bits
         Bit i clocks stage i; of a value that passes as it is, only bits of ``enable`` are high.
-    gelu : in
-        Beside ``value``: it goes through the GELU.
+    activates : in
+        Beside ``value``: it goes through an activation.
+    width : in, a bit for each of PIECE_WIDTHS
+        Beside ``value``: that of the activation's pieces; of GELU 5.
+    loaded : in
+        A cycle later: the activation is the one of ``chord``, not GELU.
+    index : out, 5 bits
+    chord : in, Chord
+        The piece ``index`` of the loaded curve, in the same cycle.
     exponential : in, 5 bits
         Bit i: the value in stage i becomes a numerator.
     value : in, signed 18 bits
-        Of GELU, ``saturate(value, 16)`` with 8 fraction bits counts; of the exponential ``clamp(value, 0, 4095)``.
+        Of an activation, ``saturate(value, 16)`` with 8 fraction bits counts; of the exponential
+        ``clamp(value, 0, 4095)``.
     keep : in
         The column is not masked; as the following, wanted in the last stage, four cycles after ``value``.
-    adds, residual : in, and signed 8 bits
-        ``residual`` is the operand, and the value passes by.
+    wide : in
+        The numerator has 12 bits.
+    adds, added : in, and signed 16 bits
+        ``added`` is the operand, and the value passes by.
     shifted, zero_point : in, and signed 8 bits
         ``zero_point`` is what passes by.
     operand : out, signed 18 bits
-        Of the second scale: of GELU its g, with 10 fraction bits.
+        Of the second scale: of an activation its g, with 10 fraction bits.
     bypass : out, signed 18 bits
         What is added to the second scale's result: the numerator, a zero point, or the value as it is.
     """
 
     enable: In(CURVE_LATENCY)
     bends: In(CURVE_LATENCY)
-    gelu: In(1)
+    activates: In(1)
+    width: In(len(PIECE_WIDTHS))
+    loaded: In(1)
+    index: Out(5)
+    chord: In(Chord)
     exponential: In(CURVE_LATENCY)
     value: In(signed(18))
     keep: In(1)
+    wide: In(1)
     adds: In(1)
-    residual: In(signed(8))
+    added: In(signed(16))
     shifted: In(1)
     zero_point: In(signed(8))
     operand: Out(signed(18))
@@ -88,40 +113,56 @@ class Curve(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        value, sign = self.value, self.value[-1]
+        value, sign, widest = self.value, self.value[-1], PIECE_WIDTHS[-1]
         passing = [Signal(signed(18), name=f"passing_{i}", reset_less=True) for i in range(4)]
         near = [Signal(name=f"near_{i}", reset_less=True) for i in range(4)]  # the chord counts
         octave = [Signal(4, name=f"octave_{i}", reset_less=True) for i in range(4)]
-        index, remainder, remainder_1 = (Signal(5, name=name, reset_less=True) for name in (
-            "index", "remainder", "remainder_1"))
+        index = Signal(5, reset_less=True)
+        remainder, remainder_1 = (Signal(widest, name=name, reset_less=True) for name in ("remainder", "remainder_1"))
         base, base_1 = (Signal(18, name=name, reset_less=True) for name in ("base", "base_1"))
         slope = Signal(signed(11), reset_less=True)
         products = [Signal(signed(16), name=f"product_{i}", reset_less=True) for i in range(2)]
         chord = Signal(signed(19), reset_less=True)
+        m.d.comb += self.index.eq(index)
 
-        # 1: piece and remainder. Of max(x, 0), 15 bits matter; of |x|, 10, and whether these are all.
-        high = value[10:]
+        # 1: piece and remainder. Of max(x, 0), 15 bits matter; of |x|, 12, and whether these are all.
+        bits = widest + 5
+        high = value[bits:]
         positive = Mux(sign, 0, Mux(value[15:17].any(), C(2**15 - 1, 15), value[:15]))
-        magnitude = Signal(10)
+        magnitude = Signal(bits)
         u = Signal(12)
+        inside = Signal()
         m.d.comb += [
-            magnitude.eq((value[:10] ^ sign.replicate(10)) + sign),
+            magnitude.eq((value[:bits] ^ sign.replicate(bits)) + sign),
             u.eq(Mux(sign, 0, value[:12] | value[12:17].any().replicate(12))),
+            inside.eq(~high.any() | (high.all() & value[:bits].any())),
         ]
+        piece = Signal(5)
+        beyond = Signal()
+        below = Signal(widest)
+        for width, chosen in zip(PIECE_WIDTHS, self.width, strict=True):
+            with m.If(chosen):
+                m.d.comb += [
+                    piece.eq(magnitude[width:width + 5]), below.eq(magnitude[:width]),
+                    beyond.eq(magnitude[width + 5:].any())]
         with m.If(self.enable[0]):
             m.d.sync += [
-                passing[0].eq(Mux(self.gelu, positive << 2, value)),
-                near[0].eq(self.gelu & (~high.any() | (high.all() & value[:10].any()))),
+                passing[0].eq(Mux(self.activates, positive << 2, value)),
+                near[0].eq(self.activates & inside & ~beyond),
             ]
         with m.If(self.bends[0]):
             m.d.sync += [
-                Cat(remainder, index).eq(Mux(self.exponential[0], Cat(u[:3], C(0, 2), u[3:8]), magnitude)),
+                index.eq(Mux(self.exponential[0], u[3:8], piece)),
+                remainder.eq(Mux(self.exponential[0], u[:3], below)),
                 octave[0].eq(u[8:]),
             ]
         # 2: the chord.
         with m.If(self.bends[1]):
             of_piece = Cat(index, self.exponential[1])
-            m.d.sync += [base.eq(_BASES[of_piece]), slope.eq(_SLOPES[of_piece]), remainder_1.eq(remainder)]
+            m.d.sync += [
+                base.eq(Mux(self.loaded, self.chord.base, _BASES[of_piece])),
+                slope.eq(Mux(self.loaded, self.chord.slope, _SLOPES[of_piece])),
+                remainder_1.eq(remainder)]
         # 3, 4: its value.
         with m.If(self.bends[2]):
             m.d.sync += [base_1.eq(base), *(product.eq(part) for product, part in zip(
@@ -134,13 +175,13 @@ class Curve(wiring.Component):
             with m.If(self.bends[stage]):
                 m.d.sync += octave[stage].eq(octave[stage - 1])
         # 5: what is made of it.
-        half = Signal(9)
-        m.d.comb += half.eq(chord[:18] >> 9 >> octave[3])
+        half = Signal(13)
+        m.d.comb += half.eq(chord[:18] >> 5 >> octave[3])
         with m.If(self.enable[4]):
             m.d.sync += self.operand.eq(passing[3] - Mux(near[3], chord >> 6, 0))
             with m.If(self.adds):
-                m.d.sync += self.operand.eq(self.residual)
+                m.d.sync += self.operand.eq(self.added)
             m.d.sync += self.bypass.eq(Mux(self.shifted, self.zero_point, passing[3]))
             with m.If(self.exponential[4]):
-                m.d.sync += self.bypass.eq(Mux(self.keep, ((half + 1) >> 1)[:8], 0))
+                m.d.sync += self.bypass.eq(Mux(self.keep, ((Mux(self.wide, half, half >> 4) + 1) >> 1)[:12], 0))
         return m

@@ -6,7 +6,7 @@ Stages, counted from the issue of a beat (0):
 stage      what is visible
 =========  ====================================================================================
 3          accumulators; row entry, or scalar
-4          what the first scale takes of them; residual operand
+4          what the first scale takes of them; second operand
 7          second record
 10         result of the first scale
 15         operand of the second scale: as it is, or through the curve; and what passes it by
@@ -28,18 +28,19 @@ from amaranth.utils import exact_log2
 
 from ..config import AcceleratorConfig
 from ..functions import any_of
-from ..isa import FIRST_PARAMETERS, SECOND_PARAMETERS, VECTOR, Function
+from ..isa import CURVE_PIECES, FIRST_PARAMETERS, SECOND_PARAMETERS, VECTOR, Function
 from ..memory.accumulators import ACCUMULATOR_READ_LATENCY, AccumulatorPortSignature
 from ..memory.halves import HalfClaimSignature, HalfHold
 from ..memory.interfaces import READ_LATENCY, CommandSignature, ScratchpadReadSignature, ScratchpadWriteSignature
 from ..parts.delay import DelayLine
-from ..parts.ram import Ram
+from ..parts.ram import Ram, SharedTable
 from ..parts.resets import without_reset
+from .curves import GELU_WIDTH, PIECE_WIDTHS, Chord
 from .issuer import Beat, BeatIssuer, ParameterFeeder
 from .lane import Lane, LaneInputs, RowOperands, chosen
 from .row_statistics import RowStatistics, Tree, tree_latency
 from .row_unit import RowEntry, RowKind, RowUnit, squares_bits
-from .stages import OPERANDS, RESULT, SECOND, Stages
+from .stages import OPERANDS, RESULT, SCALED, SECOND, Stages
 
 __all__ = ["VectorEngine"]
 
@@ -51,7 +52,7 @@ class VectorEngine(wiring.Component):
     -------
     control : CommandSignature(VECTOR)
         The sequencer's side is ``Out``.
-    parameters, residual : ScratchpadReadSignature
+    parameters, operand : ScratchpadReadSignature
     results : ScratchpadWriteSignature
         Must always be ready.
     accumulators : AccumulatorPortSignature
@@ -65,7 +66,7 @@ class VectorEngine(wiring.Component):
         super().__init__({
             "control": In(CommandSignature(VECTOR)),
             "parameters": Out(ScratchpadReadSignature(config)),
-            "residual": Out(ScratchpadReadSignature(config)),
+            "operand": Out(ScratchpadReadSignature(config)),
             "results": Out(ScratchpadWriteSignature(config)),
             "accumulators": Out(AccumulatorPortSignature(config)),
             "claim": Out(HalfClaimSignature()),
@@ -112,11 +113,11 @@ class VectorEngine(wiring.Component):
         wiring.connect(m, wiring.flipped(self.control.command), feeder.command)
         wiring.connect(m, feeder.following, issuer.following)
         wiring.connect(m, feeder.port, wiring.flipped(self.parameters))
-        wiring.connect(m, issuer.residual, wiring.flipped(self.residual))
+        wiring.connect(m, issuer.operand, wiring.flipped(self.operand))
         m.d.sync += self.conflict.eq(issuer.conflict | (self.parameters.enable & ~self.parameters.ready))
         m.d.comb += [
             # The last result is written in this cycle. Rows and accumulators nobody else sees before they are.
-            self.control.finished.eq(stages.last[RESULT] | feeder.rows_loaded),
+            self.control.finished.eq(stages.last[RESULT] | feeder.loaded),
             issuer.written.eq(stages.last[RESULT - 1] & stages.is_(RESULT - 1, Function.RESIDUAL)),
             issuer.armed.eq(feeder.armed),
             feeder.taken.eq(issuer.taken),
@@ -148,12 +149,14 @@ class VectorEngine(wiring.Component):
             addend=Signal(signed(32), name="row_addend", reset_less=True),
             multiplier=Signal(16, name="row_multiplier", reset_less=True),
             shift=Signal(6, name="row_shift", reset_less=True))
-        exponential = stages.is_(here, Function.EXPONENTIAL)
+        exponential, raw = stages.is_(here, Function.EXPONENTIAL), stages.is_(here, Function.RAW)
         with m.If(stages.valid[here]):
-            m.d.sync += [row.by_row.eq(stages.has(here, "row_scaled") | exponential), row.negate.eq(exponential)]
+            m.d.sync += [row.by_row.eq(stages.has(here, "row_scaled") | exponential | raw), row.negate.eq(exponential)]
             with m.If(exponential):
                 m.d.sync += [row.addend.eq(entry.as_value()[:32].as_signed()), row.multiplier.eq(multiplier),
                              row.shift.eq(shift)]
+            with m.Elif(raw):
+                m.d.sync += [row.addend.eq(0), row.multiplier.eq(2), row.shift.eq(1)]
             with m.Else():
                 m.d.sync += [
                     row.addend.eq(Mux(stages.is_(here, Function.LAYER_NORM), entry.addend, 0)),
@@ -161,18 +164,31 @@ class VectorEngine(wiring.Component):
                 ]
         return row
 
-    def _residual(self, m, stages, part):
-        """The residual operand's bytes of a beat, asked for a cycle before it is issued. They wait for the second
-        scale, until the stage before SECOND."""
+    def _operand(self, m, stages, part):
+        """The second operand's bytes of a beat, asked for a cycle before it is issued. They wait for the second scale,
+        until the stage before SECOND."""
         bits = 8 * self.config.lanes
-        words = [self.residual.data.word_select(index, bits) for index in range(self.config.rows // self.config.lanes)]
-        residual = chosen(words, part)
+        words = [self.operand.data.word_select(index, bits) for index in range(self.config.rows // self.config.lanes)]
+        operand = chosen(words, part)
         for stage in range(READ_LATENCY - 1, SECOND - 1):
-            register = Signal(bits, name=f"residual_{stage + 1}", reset_less=True)
-            with m.If(stages.runs(stage, Function.RESIDUAL)):
-                m.d.sync += register.eq(residual)
-            residual = register
-        return residual
+            register = Signal(bits, name=f"operand_{stage + 1}", reset_less=True)
+            with m.If(stages.runs_with(stage, "operand") | stages.fetches[stage]):
+                m.d.sync += register.eq(operand)
+            operand = register
+        return operand
+
+    def _curve(self, m, stages, feeder):
+        """The loaded curve, and the width of the pieces of a beat's activation, in stage SCALED."""
+        m.submodules.curve = curve = SharedTable(Chord.as_shape().size, CURVE_PIECES, self.config.lanes)
+        loaded, width = (Signal(len(PIECE_WIDTHS), name=name, reset_less=True) for name in ("loaded_width", "width"))
+        m.d.comb += [
+            curve.write_enable.eq(feeder.chord_valid), curve.write_address.eq(feeder.entry_row[:5]),
+            curve.write_data.eq(feeder.chord)]
+        with m.If(feeder.chord_valid):
+            m.d.sync += loaded.eq(Cat(feeder.piece_width == choice for choice in PIECE_WIDTHS))
+        m.d.sync += width.eq(
+            Mux(stages.is_(SCALED - 1, Function.GELU), 1 << PIECE_WIDTHS.index(GELU_WIDTH), loaded))
+        return curve, width
 
     def _lanes(self, m, platform, stages, feeder, issuer, row):
         config = self.config
@@ -184,8 +200,19 @@ class VectorEngine(wiring.Component):
                 value = register
             return value
 
-        slice_ = carried(issuer.beat.slice, ACCUMULATOR_READ_LATENCY, "slice")
-        residual = self._residual(m, stages, carried(issuer.beat.part, READ_LATENCY - 1, "part"))
+        def seen(sight, name):
+            """A bit for each lane, a stage later than ``sight``."""
+            bits = Signal(config.lanes, name=name, reset_less=True)
+            m.d.sync += bits.eq(Cat(
+                sight.all | (~sight.none & (sight.last >= lane if lane else 1)) for lane in range(config.lanes)))
+            return bits
+
+        slice_, plane = (carried(value, ACCUMULATOR_READ_LATENCY, name) for value, name in (
+            (issuer.beat.slice, "slice"), (issuer.plane, "plane")))
+        operand = self._operand(m, stages, carried(issuer.beat.part, READ_LATENCY - 1, "part"))
+        sight = carried(issuer.sight, OPERANDS - 1, "sight")
+        early, late = seen(sight, "seen"), seen(carried(sight, SECOND - 1 - OPERANDS, "late_sight"), "late_seen")
+        curve, width = self._curve(m, stages, feeder)
 
         def records(form, words):
             return data.View(data.ArrayLayout(form.layout, config.lanes), words[:8 * form.size * config.lanes])
@@ -194,9 +221,14 @@ class VectorEngine(wiring.Component):
         lanes = []
         for lane in range(config.lanes):
             columns = [self.accumulators.read_data[column] for column in range(lane, config.cols, config.lanes)]
+            column = chosen(columns, slice_)
             lanes.append(Lane(m, platform, stages, lane, LaneInputs(
-                column=chosen(columns, slice_), residual=residual.word_select(lane, 8), first=first[lane],
-                second=second[lane], kept=feeder.first.word_select(lane, 8).any(), row=row)))
+                column=column, byte=column.as_unsigned().word_select(plane, 8), operand=operand.word_select(lane, 8),
+                first=first[lane], second=second[lane], kept=feeder.first.word_select(lane, 8).any(), row=row,
+                seen=early[lane], seen_late=late[lane], width=width)))
+        m.d.comb += [
+            curve.read_address.eq(Cat(lane.index for lane in lanes)),
+            Cat(lane.chord.as_value() for lane in lanes).eq(curve.read_data)]
         return lanes
 
     def _write_back(self, m, stages, issuer, lanes):

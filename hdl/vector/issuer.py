@@ -1,16 +1,17 @@
 """The front of the vector engine: fetches parameters, and issues one (row, group of columns) a cycle."""
 
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..config import AcceleratorConfig
 from ..functions import TRAITS, any_of
-from ..isa import VECTOR, Function
+from ..isa import CURVE_PIECES, VECTOR, Function
 from ..memory.interfaces import READ_LATENCY, ScratchpadReadSignature
 from ..parts.resets import without_reset
 from ..parts.skid import Skid
+from .curves import PIECE_WIDTHS, Chord
 from .row_unit import RowEntry
 from .stages import HELD, RESULT, SECOND, entry_stage
 
@@ -23,6 +24,7 @@ __all__ = [
     "Beat",
     "BeatIssuer",
     "ParameterFeeder",
+    "Sight",
     "group_cycles",
     "group_spacing",
     "group_words",
@@ -56,16 +58,18 @@ def group_words(config: AcceleratorConfig, function: Function) -> int:
 def group_spacing(config: AcceleratorConfig, function: Function) -> int:
     """Fewest cycles between beats of the same row in two groups: rules 1 and 2 of :class:`BeatIssuer`."""
     traits = TRAITS[function]
-    if traits.residual and config.cols > config.lanes:
+    if function is Function.RESIDUAL and config.cols > config.lanes:
         return WRITE_BACK_SPACING
     return PARAMETER_SPACING if traits.first or traits.second else GROUP_SPACING
 
 
-def group_cycles(config: AcceleratorConfig, function: Function, m: int) -> int:
+def group_cycles(config: AcceleratorConfig, function: Function, m: int, planes: int = 1, fetches: int = 0) -> int:
     """Cycles from the first beat of a group of ``m`` rows to the first of the next group of its instruction, where
-    nobody else uses the banks of its operands."""
+    nobody else uses the banks of its operands; ``planes`` and ``fetches``: beats of a row, and cycles before them in
+    which the lower bytes of its operand are fetched."""
     spacing = group_spacing(config, function)
-    return max(m, group_words(config, function) + FETCH_LATENCY, spacing + (m == spacing - 1) if m < spacing else 0)
+    spaced = m * (planes - 1) + spacing + (m == spacing - 1) if m < spacing else 0
+    return max(m * (planes + fetches), group_words(config, function) + FETCH_LATENCY, spaced)
 
 
 class Beat(data.StructLayout):
@@ -79,6 +83,13 @@ class Beat(data.StructLayout):
             "row": range(config.row_entries)})
 
 
+class Sight(data.StructLayout):
+    """The lanes that a causal mask leaves a beat: ``all``, ``none``, or those up to ``last``."""
+
+    def __init__(self, config: AcceleratorConfig):
+        super().__init__({"last": range(config.lanes), "all": 1, "none": 1})
+
+
 class _Request(data.StructLayout):
     """A word that the scratchpad is asked for: the ``first`` or ``last`` of its group, and whether the group has a
     second record only."""
@@ -88,14 +99,15 @@ class _Request(data.StructLayout):
 
 
 class ParameterFeeder(wiring.Component):
-    """Reads the parameters of each group ahead of its first beat, across instructions; runs LOAD_ROWS itself.
+    """Reads the parameters of each group ahead of its first beat, across instructions; runs LOAD_ROWS and LOAD_CURVE
+    itself.
 
     Members
     -------
     command : in, stream of VECTOR
         From the queue.
     following : out, stream of VECTOR
-        The instruction whose parameters are being read, for the :class:`BeatIssuer`. Not LOAD_ROWS.
+        The instruction whose parameters are being read, for the :class:`BeatIssuer`. Not LOAD_ROWS or LOAD_CURVE.
     port : ScratchpadReadSignature
     first, second : out, ``parameter_words`` words each
         The records of a group; the mask is in the first word of ``first``.
@@ -109,8 +121,10 @@ class ParameterFeeder(wiring.Component):
         All vector instructions before have finished.
     entry_valid, entry_row, entry : out
         LOAD_ROWS writes an entry of the row table.
-    rows_loaded : out
-        LOAD_ROWS has finished.
+    chord_valid, chord, piece_width : out
+        LOAD_CURVE writes piece ``entry_row`` of the curve.
+    loaded : out
+        LOAD_ROWS or LOAD_CURVE has finished.
 
     Rules
     -----
@@ -136,7 +150,10 @@ class ParameterFeeder(wiring.Component):
             "entry_valid": Out(1),
             "entry_row": Out(range(config.row_entries)),
             "entry": Out(RowEntry),
-            "rows_loaded": Out(1),
+            "chord_valid": Out(1),
+            "chord": Out(Chord),
+            "piece_width": Out(range(PIECE_WIDTHS.stop)),
+            "loaded": Out(1),
         })
 
     def elaborate(self, platform):
@@ -146,7 +163,7 @@ class ParameterFeeder(wiring.Component):
         m = Module()
         instruction = Signal(VECTOR.layout, reset_less=True)
         active = Signal()
-        loading_rows = Signal()
+        loading = Signal()
         address = Signal(range(config.scratchpad_words), reset_less=True)
         groups = Signal(16, reset_less=True)
         room = Signal(init=1)  # the words of the next group may be asked for
@@ -159,29 +176,29 @@ class ParameterFeeder(wiring.Component):
         m.d.comb += [self.first.eq(records[0]), self.second.eq(records[1])]
 
         payload = self.command.payload
-        rows = payload.function == Function.LOAD_ROWS.value
+        loads = payload.function.matches(Function.LOAD_ROWS.value, Function.LOAD_CURVE.value)
         accept = Signal()
         m.d.comb += [
-            self.command.ready.eq(~active & ~loading_rows & ~self.following.valid),
+            self.command.ready.eq(~active & ~loading & ~self.following.valid),
             self.following.payload.eq(instruction),
             accept.eq(self.command.valid & self.command.ready),
         ]
         with m.If(self.following.ready):
             m.d.sync += self.following.valid.eq(0)
         with m.If(accept):
-            m.d.sync += [loading_rows.eq(rows), active.eq(~rows), self.following.valid.eq(~rows)]
+            m.d.sync += [loading.eq(loads), active.eq(~loads), self.following.valid.eq(~loads)]
 
         # The requests: of the next group as soon as the first beat of this one is issued.
-        row_request = Signal()
+        table_request = Signal()
         asked = Signal()
         granted = Signal()
         m.submodules.requests = requests = Skid(_Request(config))
         request = requests.input.payload
         m.d.comb += [
-            requests.input.valid.eq((active & room & some_left) | row_request),
+            requests.input.valid.eq((active & room & some_left) | table_request),
             request.address.eq(address),
             request.first.eq(begins),
-            request.last.eq(one_left & ~row_request),
+            request.last.eq(one_left & ~table_request),
             request.second_only.eq(second_only),
             asked.eq(requests.input.valid & requests.input.ready),
             requests.output.ready.eq(self.port.ready),
@@ -229,11 +246,11 @@ class ParameterFeeder(wiring.Component):
             with m.If(stores[index]):
                 m.d.sync += records[index // words].word_select(index % words, word_bits).eq(self.port.data)
 
-        self._load_rows(m, instruction, loading_rows, row_request, asked, arriving[-1])
+        self._load_table(m, instruction, loading, table_request, asked, arriving[-1])
         return m
 
-    def _load_rows(self, m, instruction, loading_rows, request, asked, arrived):
-        """One word after the other; its records go to the row table one a cycle."""
+    def _load_table(self, m, instruction, loading, request, asked, arrived):
+        """One word after the other; its records go to the row table or the curve one a cycle."""
         records = self.config.rows // 4
         row = Signal(range(self.config.row_entries), name="row", reset_less=True)
         left = Signal(16, name="rows_left", reset_less=True)
@@ -242,29 +259,38 @@ class ParameterFeeder(wiring.Component):
         waiting = Signal()
         writing = Signal()
         begun = Signal()
+        curve = Signal()
         m.d.comb += [
-            self.entry_valid.eq(writing),
+            curve.eq(instruction.function == Function.LOAD_CURVE.value),
+            self.entry_valid.eq(writing & ~curve),
             self.entry_row.eq(row),
             self.entry.multiplier.eq(word[:16]),
             self.entry.shift.eq(word[16:22]),
+            self.chord_valid.eq(writing & curve),
+            self.chord.base.eq(word[:15] + 32),
+            self.chord.slope.eq(word[16:25].as_signed()),
+            self.piece_width.eq(instruction.shift),
         ]
-        with m.If(loading_rows & ~begun & self.quiet):
-            m.d.sync += [begun.eq(1), request.eq(1), row.eq(instruction.row), left.eq(instruction.m)]
+        with m.If(loading & ~begun & self.quiet):
+            m.d.sync += [
+                begun.eq(1), request.eq(1), row.eq(Mux(curve, 0, instruction.row)),
+                left.eq(Mux(curve, CURVE_PIECES, instruction.m))]
         with m.If(request & asked):
             m.d.sync += [waiting.eq(1), request.eq(0)]
         with m.If(waiting & arrived):
             m.d.sync += [waiting.eq(0), writing.eq(1), word.eq(self.port.data), index.eq(0)]
-        m.d.sync += self.rows_loaded.eq(0)
+        m.d.sync += self.loaded.eq(0)
         with m.If(writing):
             m.d.sync += [row.eq(row + 1), left.eq(left - 1), word.eq(word >> 32), index.eq(index + 1)]
             with m.If(left == 1):
-                m.d.sync += [writing.eq(0), begun.eq(0), loading_rows.eq(0), self.rows_loaded.eq(1)]
+                m.d.sync += [writing.eq(0), begun.eq(0), loading.eq(0), self.loaded.eq(1)]
             with m.Elif(index == records - 1):
                 m.d.sync += [writing.eq(0), request.eq(1)]
 
 
 class BeatIssuer(wiring.Component):
-    """Walks over the groups and, within a group, the rows of an instruction, and issues a beat a cycle.
+    """Walks over the groups and, within a group, the rows of an instruction, and issues a beat a cycle, one for each
+    plane of the result.
 
     Members
     -------
@@ -272,7 +298,7 @@ class BeatIssuer(wiring.Component):
         From the :class:`ParameterFeeder`.
     armed, taken, released
         As there.
-    residual : ScratchpadReadSignature
+    operand : ScratchpadReadSignature
     request, half, grant
         As in :class:`~celosia.hdl.memory.halves.HalfClaimSignature`.
     instruction : out, VECTOR
@@ -280,7 +306,13 @@ class BeatIssuer(wiring.Component):
     start : out
         It has its half from this cycle on; its first beat is issued later.
     issue : out
-        ``beat`` is issued in this cycle; its residual operand was asked for in the cycle before.
+        ``beat`` is issued in this cycle; its operand was asked for in the cycle before.
+    fetch : out
+        In this cycle not: the lower bytes of the next beat's operand were asked for in the cycle before.
+    plane, wide, upper, wide_operand : out
+        Which bytes of the result the beat gives; whether it has 16 bits, and these are the upper ones; whether the
+        operand has 16 bits.
+    sight : out, Sight
     function, first_of_group, in_first_group, in_last_group, last : out
         Of the beat's instruction, and where in it the beat lies; in the first and last group of the whole row.
     written : in
@@ -292,14 +324,14 @@ class BeatIssuer(wiring.Component):
     conflict : out
         For the counters.
 
-    The next beat is worked out while the residual operand of the one before is asked for.
+    The next beat is worked out while the operand of the one before is asked for.
 
     Rules
     -----
     1. Beats of the same row in two groups of an instruction are at least GROUP_SPACING cycles apart.
     2. Those of RESIDUAL that share a word of the accumulators are at least WRITE_BACK_SPACING cycles apart, and those
        of any function with records at least PARAMETER_SPACING. The records of a group may come sooner than that after
-       its first beat, and its other rows may have waited for their residual operands.
+       its first beat, and its other rows may have waited for their operands.
     3. A function that reads the row table starts when all entries have been written that instructions before it make;
        one with a scalar, when all before it have finished as well; any, when RESIDUAL has written its half. Others
        follow at once.
@@ -308,14 +340,15 @@ class BeatIssuer(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self.config = config
         self._layout = data.StructLayout({
-            "beat": Beat(config), "residual": range(config.scratchpad_words), "reads_residual": 1,
+            "beat": Beat(config), "operand": range(config.scratchpad_words), "reads_operand": 1, "fetches": 1,
+            "plane": 2, "wide": 1, "upper": 1, "wide_operand": 1, "sight": Sight(config),
             "function": VECTOR.layout["function"].shape, "first_of_group": 1, "in_first_group": 1,
             "in_last_group": 1, "last": 1})
         super().__init__({
             "following": In(stream.Signature(VECTOR.layout)),
             "armed": In(1),
             "taken": Out(1),
-            "residual": Out(ScratchpadReadSignature(config)),
+            "operand": Out(ScratchpadReadSignature(config)),
             "request": Out(1),
             "half": Out(1),
             "grant": In(1),
@@ -323,6 +356,12 @@ class BeatIssuer(wiring.Component):
             "instruction": Out(VECTOR.layout),
             "start": Out(1),
             "issue": Out(1),
+            "fetch": Out(1),
+            "plane": Out(2),
+            "wide": Out(1),
+            "upper": Out(1),
+            "wide_operand": Out(1),
+            "sight": Out(Sight(config)),
             "beat": Out(Beat(config)),
             "function": Out(VECTOR.layout["function"].shape),
             "first_of_group": Out(1),
@@ -342,12 +381,12 @@ class BeatIssuer(wiring.Component):
         instruction = self.instruction
         active = Signal()
         started = Signal()  # which implies active
-        reads_rows, scalar, reads_residual = (
-            Signal(name=name, reset_less=True) for name in ("reads_rows", "scalar", "reads_residual"))
+        reads_rows, scalar, reads_operand, is_residual = (
+            Signal(name=name, reset_less=True) for name in ("reads_rows", "scalar", "reads_operand", "is_residual"))
 
         # What has been issued needs a fixed time to be written, the results and the entries of the row table. The reads
         # of an instruction come later than its start: that of the row table as its first beat is issued, that of the
-        # residual operand a cycle before.
+        # operand a cycle before.
         m.submodules.beats = beats = Skid(self._layout)
         finished = self._ended(m, "finished", self.issue & self.last, RESULT - 1)
         settled = self._ended(m, "settled", self.issue & self.last & self.in_last_group
@@ -361,12 +400,13 @@ class BeatIssuer(wiring.Component):
         drained = Signal()
         waiting = Signal()
         just_started = Signal()
-        with m.If(just_started & reads_residual):
+        with m.If(just_started & is_residual):
             m.d.sync += [writing_back.eq(1), written_half.eq(self.half)]
         with m.Elif(self.written):
             m.d.sync += writing_back.eq(0)
         m.d.comb += [
-            drained.eq((~(reads_rows | scalar) | (all_issued & settled)) & (~scalar | finished)
+            drained.eq((~(reads_rows | scalar) | (all_issued & settled))
+                       & (~(scalar | reads_operand) | (all_issued & finished))
                        & ~(writing_back & (self.half == written_half))),
             waiting.eq(active & ~started),
             self.writes_back.eq(Cat(writing_back & (written_half == half) for half in range(2))),
@@ -381,18 +421,21 @@ class BeatIssuer(wiring.Component):
         with m.If(self.start):
             m.d.sync += started.eq(1)
 
-        # The beats that wait for their residual operands, if they have any.
+        # The beats that wait for their operands, if they have any.
         held = beats.output.payload
+        leaves = Signal()
         m.d.comb += [
-            self.residual.enable.eq(beats.output.valid & held.reads_residual),
-            self.residual.address.eq(held.residual),
-            beats.output.ready.eq(~held.reads_residual | self.residual.ready),
-            self.released.eq(beats.output.valid & beats.output.ready & held.first_of_group),
-            self.conflict.eq(self.request | (self.residual.enable & ~self.residual.ready)),
+            self.operand.enable.eq(beats.output.valid & held.reads_operand),
+            self.operand.address.eq(held.operand),
+            beats.output.ready.eq(~held.reads_operand | self.operand.ready),
+            leaves.eq(beats.output.valid & beats.output.ready),
+            self.released.eq(leaves & held.first_of_group),
+            self.conflict.eq(self.request | (self.operand.enable & ~self.operand.ready)),
         ]
-        m.d.sync += self.issue.eq(beats.output.valid & beats.output.ready)
+        m.d.sync += [self.issue.eq(leaves & ~held.fetches), self.fetch.eq(leaves & held.fetches)]
         m.d.sync += [without_reset(m, getattr(self, name)).eq(held[name]) for name in (
-            "beat", "function", "first_of_group", "in_first_group", "in_last_group", "last")]
+            "beat", "plane", "wide", "upper", "wide_operand", "sight", "function", "first_of_group", "in_first_group",
+            "in_last_group", "last")]
 
         # The next beat.
         new = beats.input.payload
@@ -404,42 +447,71 @@ class BeatIssuer(wiring.Component):
         group_spacing = Signal(range(most), reset_less=True)
         # Where the beat is, and where the first rows of its group and of the next one are: the latter is known a cycle
         # after the group has begun, which is long enough.
-        accumulator, destination, residual, group_accumulator, group_destination, group_residual, next_accumulator, \
-            next_destination, next_residual, index = (Signal(16, name=name, reset_less=True) for name in (
-                "accumulator", "destination", "residual", "group_accumulator", "group_destination", "group_residual",
-                "next_accumulator", "next_destination", "next_residual", "index"))
+        accumulator, destination, operand, group_accumulator, group_destination, group_operand, next_accumulator, \
+            next_destination, next_operand, index = (Signal(16, name=name, reset_less=True) for name in (
+                "accumulator", "destination", "operand", "group_accumulator", "group_destination", "group_operand",
+                "next_accumulator", "next_destination", "next_operand", "index"))
         slice_, part = (Signal.like(new.beat[name], name=name, reset_less=True) for name in ("slice", "part"))
         first_of_group, in_first_group, last_row, last_group, one_row = (
             Signal(name=name, reset_less=True) for name in (
                 "first_of_group", "in_first_group", "last_row", "last_group", "one_row"))
         last_part, last_slice = part == parts - 1, slice_ == slices - 1
+        # The planes of the result, and whether the lower bytes of the operand come before them; from the end of one row
+        # to the next.
+        plane, planes = (Signal(2, name=name, reset_less=True) for name in ("plane", "planes_less_one"))
+        fetches, last_plane, one_plane, wide, wide_operand, causal = (Signal(name=name, reset_less=True) for name in (
+            "fetches", "last_plane", "one_plane", "wide", "wide_operand", "causal"))
+        destination_step, operand_step = (
+            Signal(16, name=name, reset_less=True) for name in ("destination_step", "operand_step"))
+        # The last column, counted from the group's first, that the row sees.
+        columns = max(16, exact_log2(config.half_words * config.cols)) + 2
+        limit, group_limit, next_limit = (Signal(signed(columns), name=name, reset_less=True) for name in (
+            "limit", "group_limit", "next_limit"))
+        lane_bits = exact_log2(config.lanes)
         m.d.sync += [
             next_accumulator.eq(group_accumulator + Mux(last_slice, instruction.accumulator_stride, 0)),
-            next_destination.eq(group_destination + last_part),
-            next_residual.eq(group_residual + last_part),
+            next_destination.eq(group_destination + Mux(last_part, planes + 1, 0)),
+            next_operand.eq(group_operand + Mux(last_part, wide_operand + 1, 0)),
+            next_limit.eq(group_limit - config.lanes),
+            destination_step.eq(instruction.destination_stride - planes),
+            operand_step.eq(instruction.operand_stride - wide_operand),
         ]
         step = Signal()
+        opens = Signal()  # the beat needs the parameters of its group
         m.d.comb += [
-            beats.input.valid.eq(started & (~first_of_group | (spaced & self.armed))),
+            opens.eq(first_of_group & ~fetches),
+            beats.input.valid.eq(started & (~opens | (spaced & self.armed))),
             step.eq(beats.input.valid & beats.input.ready),
-            self.taken.eq(step & first_of_group),
+            self.taken.eq(step & opens),
             new.beat.accumulator.eq(accumulator), new.beat.slice.eq(slice_), new.beat.destination.eq(destination),
-            new.beat.part.eq(part), new.beat.row.eq(index), new.residual.eq(residual),
-            new.reads_residual.eq(reads_residual), new.function.eq(instruction.function),
-            new.first_of_group.eq(first_of_group), new.in_first_group.eq(in_first_group),
-            new.in_last_group.eq(last_group & ~instruction.unfinished), new.last.eq(last_row & last_group),
+            new.beat.part.eq(part), new.beat.row.eq(index), new.operand.eq(operand),
+            new.reads_operand.eq(reads_operand), new.fetches.eq(fetches), new.function.eq(instruction.function),
+            new.plane.eq(plane), new.wide.eq(wide), new.upper.eq(wide & plane[0]), new.wide_operand.eq(wide_operand),
+            new.sight.last.eq(limit[:lane_bits]), new.sight.none.eq(causal & limit[-1]),
+            new.sight.all.eq(~causal | (~limit[-1] & limit[lane_bits:-1].any())),
+            new.first_of_group.eq(opens), new.in_first_group.eq(in_first_group),
+            new.in_last_group.eq(last_group & ~instruction.unfinished),
+            new.last.eq(last_row & last_group & last_plane & ~fetches),
         ]
-        with m.If(~spaced & ~beats.output.valid):
+        with m.If(~spaced & (~beats.output.valid | (held.fetches & self.operand.ready))):
             m.d.sync += [spacing.eq(spacing - 1), spaced.eq(spacing == 1)]
-        with m.If(step):
+        with m.If(step & fetches):
+            m.d.sync += [fetches.eq(0), operand.eq(operand + 1)]
+        with m.If(step & ~fetches):
             m.d.sync += [
-                first_of_group.eq(0), row.eq(row - 1), last_row.eq(row == 1), index.eq(index + 1),
-                accumulator.eq(accumulator + 1),
-                destination.eq(destination + instruction.destination_stride),
-                residual.eq(residual + instruction.residual_stride),
-            ]
+                first_of_group.eq(0), plane.eq(plane + 1), last_plane.eq(wide | plane[1]),
+                destination.eq(destination + 1)]
             with m.If(first_of_group):
                 m.d.sync += [spacing.eq(group_spacing), spaced.eq(group_spacing == 0)]
+        with m.If(step & ~fetches & last_plane):
+            m.d.sync += [
+                plane.eq(0), last_plane.eq(one_plane), fetches.eq(wide_operand),
+                row.eq(row - 1), last_row.eq(row == 1), index.eq(index + 1),
+                accumulator.eq(accumulator + 1),
+                destination.eq(destination + destination_step),
+                operand.eq(operand + operand_step),
+                limit.eq(limit + 1),
+            ]
             with m.If(last_row):
                 m.d.sync += [
                     first_of_group.eq(1), in_first_group.eq(0), row.eq(instruction.m - 1),
@@ -448,19 +520,23 @@ class BeatIssuer(wiring.Component):
                     part.eq(Mux(last_part, 0, part + 1)), slice_.eq(Mux(last_slice, 0, slice_ + 1)),
                     group_accumulator.eq(next_accumulator), accumulator.eq(next_accumulator),
                     group_destination.eq(next_destination), destination.eq(next_destination),
-                    group_residual.eq(next_residual), residual.eq(next_residual),
+                    group_operand.eq(next_operand), operand.eq(next_operand),
+                    group_limit.eq(next_limit), limit.eq(next_limit),
                 ]
                 with m.If(last_group):
                     m.d.sync += [active.eq(0), started.eq(0)]
 
         payload = self.following.payload
         m.d.comb += self.following.ready.eq(~active)
+        is_residual_next = payload.function == Function.RESIDUAL.value
         has_records = any_of(payload.function, "first") | any_of(payload.function, "second")
         wanted_spacing = Mux(
             has_records, self._less(PARAMETER_SPACING, payload.m), self._less(GROUP_SPACING, payload.m))
         if slices > 1:
-            wanted_spacing = Mux(any_of(payload.function, "residual"), self._less(WRITE_BACK_SPACING, payload.m),
-                                 wanted_spacing)
+            wanted_spacing = Mux(is_residual_next, self._less(WRITE_BACK_SPACING, payload.m), wanted_spacing)
+        raw = payload.function == Function.RAW.value
+        doubles = payload.wide_result & any_of(payload.function, "writes_scratchpad") & ~raw
+        fetches_first = payload.wide_operand & any_of(payload.function, "operand")
         with m.If(~active):  # a copy that is not needed does no harm
             m.d.sync += [
                 active.eq(self.following.valid), started.eq(0), instruction.eq(payload), first_of_group.eq(1),
@@ -470,9 +546,14 @@ class BeatIssuer(wiring.Component):
                 index.eq(payload.row), part.eq(0), slice_.eq(0),
                 group_accumulator.eq(payload.accumulator), accumulator.eq(payload.accumulator),
                 group_destination.eq(payload.destination), destination.eq(payload.destination),
-                group_residual.eq(payload.residual), residual.eq(payload.residual),
+                group_operand.eq(payload.operand), operand.eq(payload.operand),
+                group_limit.eq(payload.operand.as_signed()), limit.eq(payload.operand.as_signed()),
+                plane.eq(0), planes.eq(Mux(raw, 3, doubles)), one_plane.eq(~raw & ~doubles),
+                last_plane.eq(~raw & ~doubles), wide.eq(doubles), fetches.eq(fetches_first),
+                wide_operand.eq(fetches_first), causal.eq(payload.causal & any_of(payload.function, "mask")),
+                is_residual.eq(is_residual_next),
                 *(register.eq(any_of(payload.function, trait)) for register, trait in (
-                    (reads_rows, "reads_rows"), (scalar, "scalar"), (reads_residual, "residual"))),
+                    (reads_rows, "reads_rows"), (scalar, "scalar"), (reads_operand, "operand"))),
             ]
         return m
 

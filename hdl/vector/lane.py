@@ -39,15 +39,24 @@ class RowOperands:
 
 @dataclass(frozen=True)
 class LaneInputs:
-    """A lane's operands: ``column``, its accumulator in stage OPERANDS - 1; ``residual``, a byte in stage SECOND - 1;
-    ``first``, ``second`` and ``kept``, parameters and mask as fetched; ``row``."""
+    """A lane's operands.
+
+    ``column``, its accumulator in stage OPERANDS - 1, and the ``byte`` of it that RAW wants; ``operand``, a byte in
+    stage SECOND - 1; ``first``, ``second`` and ``kept``, parameters and mask as fetched; ``row``; ``seen`` and
+    ``seen_late``, whether a causal mask leaves it, in stages OPERANDS and SECOND - 1; ``width``, of the curve's pieces,
+    in stage SCALED.
+    """
 
     column: Any
-    residual: Any
+    byte: Any
+    operand: Any
     first: Any
     second: Any
     kept: Any
     row: RowOperands
+    seen: Any
+    seen_late: Any
+    width: Any
 
 
 class Lane:
@@ -57,8 +66,11 @@ class Lane:
     ----------
     unmasked : signed 32 bits
         The accumulator, or the smallest number where masked, in stage OPERANDS + 1 of ROW_MAXIMUM.
+    index, chord
+        To and from the loaded curve, as those of :class:`~celosia.hdl.vector.curves.Curve`.
     result : signed 16 bits
-        In stage RESULT: int16 of RESIDUAL, uint8 of EXPONENTIAL, else int8.
+        In stage RESULT: int16 of RESIDUAL and of wide results, uint8 of EXPONENTIAL (if wide, 12 bits) and RAW, else
+        int8. Where the upper byte of a result is wanted, it is the lower byte of this.
     value, square : signed 17, 32 bits
         ``result`` and its square, one stage later, where a row's sums are wanted.
     """
@@ -120,7 +132,8 @@ class Lane:
         multiplier, shift = self._register(16, "multiplier"), self._register(6, "shift")
         negate = self._register(1, "negate")
         with m.If(stages.valid[here]):
-            m.d.sync += [accumulator.eq(inputs.column), negate.eq(row.negate)]
+            m.d.sync += [
+                accumulator.eq(Mux(stages.is_(here, Function.RAW), inputs.byte, inputs.column)), negate.eq(row.negate)]
         with m.If(stages.valid[here] & row.by_row):
             m.d.sync += [addend.eq(row.addend), multiplier.eq(row.multiplier), shift.eq(row.shift)]
         with m.Elif(stages.new_group[here] & stages.has(here, "first")):
@@ -128,7 +141,7 @@ class Lane:
 
         self.unmasked = self._register(signed(32), "unmasked")
         with m.If(stages.runs(OPERANDS, Function.ROW_MAXIMUM)):
-            m.d.sync += self.unmasked.eq(Mux(self._keep[OPERANDS], accumulator, -2**31))
+            m.d.sync += self.unmasked.eq(Mux(self._keep[OPERANDS] & inputs.seen, accumulator, -2**31))
         scale = self._shared("first_scale", FirstScale)
         m.d.comb += [
             scale.enable.eq(Cat(stages.valid[OPERANDS:SCALED])),
@@ -142,18 +155,33 @@ class Lane:
 
     def _curve(self, scaled, inputs):
         """The operand of the second scale, and what passes it by, in stage SECOND."""
-        stages, last = self._stages, SECOND - 1
+        m, stages, last = self._m, self._stages, SECOND - 1
+        loaded = Function.ACTIVATION, Function.GATED
+        # The second operand: its lower bytes have come first, if it is wide. GATED multiplies by it.
+        lower = self._register(8, "operand_lower")
+        operand = Signal(signed(16), name=f"operand_{self._lane}")
+        with m.If(stages.fetches[last]):
+            m.d.sync += lower.eq(inputs.operand)
+        m.d.comb += operand.eq(Mux(
+            stages.wide_operand[last], Cat(lower, inputs.operand).as_signed(), inputs.operand.as_signed()))
+        with m.If(stages.runs(last, Function.GATED)):
+            m.d.sync += self._multiplier2.eq(operand)
+
         curve = self._shared("curve", Curve)
-        self._m.d.comb += [
+        self.index, self.chord = curve.index, curve.chord
+        m.d.comb += [
             curve.enable.eq(Cat(stages.valid[SCALED:SECOND])),
-            curve.bends.eq(Cat(stages.runs(stage, Function.GELU, Function.EXPONENTIAL)
+            curve.bends.eq(Cat(stages.runs(stage, Function.GELU, Function.EXPONENTIAL, *loaded)
                                for stage in range(SCALED, SECOND))),
-            curve.gelu.eq(stages.is_(SCALED, Function.GELU)),
+            curve.activates.eq(stages.is_(SCALED, Function.GELU, *loaded)),
+            curve.width.eq(inputs.width),
+            curve.loaded.eq(stages.is_(SCALED + 1, *loaded)),
             curve.exponential.eq(Cat(stages.is_(stage, Function.EXPONENTIAL) for stage in range(SCALED, SECOND))),
             curve.value.eq(scaled),
-            curve.keep.eq(self._keep[last]),
+            curve.keep.eq(self._keep[last] & inputs.seen_late),
+            curve.wide.eq(stages.wide[last]),
             curve.adds.eq(stages.is_(last, Function.RESIDUAL)),
-            curve.residual.eq(inputs.residual.as_signed()),
+            curve.added.eq(operand),
             curve.shifted.eq(stages.has(last, "second") & ~stages.is_(last, Function.RESIDUAL)),
             curve.zero_point.eq(self._zero_point),
         ]
@@ -184,13 +212,16 @@ class Lane:
         with m.If(stages.valid[RESCALED]):
             m.d.sync += total.eq(Mux(stages.has(RESCALED, "second_scale"), rescaled, 0) + bypass)
         self.result = self._register(signed(16), "result")
-        with m.If(stages.valid[RESULT - 1]):
-            with m.If(stages.is_(RESULT - 1, Function.RESIDUAL)):
-                m.d.sync += self.result.eq(saturated(total, 16))
-            with m.Elif(stages.is_(RESULT - 1, Function.EXPONENTIAL)):
-                m.d.sync += self.result.eq(total)
-            with m.Else():
-                m.d.sync += self.result.eq(saturated(total, 8))
+        last = RESULT - 1
+        result = Signal(signed(16), name=f"final_{self._lane}")
+        with m.If(stages.is_(last, Function.EXPONENTIAL, Function.RAW)):
+            m.d.comb += result.eq(total)
+        with m.Elif(stages.is_(last, Function.RESIDUAL) | stages.wide[last]):
+            m.d.comb += result.eq(saturated(total, 16))
+        with m.Else():
+            m.d.comb += result.eq(saturated(total, 8))
+        with m.If(stages.valid[last]):
+            m.d.sync += self.result.eq(Mux(stages.upper[last], result >> 8, result))
 
         wanted = Signal(name=f"wanted_{self._lane}")
         m.d.comb += wanted.eq(stages.runs_with(RESULT, "statistics"))

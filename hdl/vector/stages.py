@@ -58,6 +58,10 @@ class Stages:
         A beat is there; it is the last of its instruction; it lies in the first or last group.
     new_group
         A beat is there, and the first of its group: the moment to copy parameters.
+    fetches
+        Not a beat, but the lower bytes of the operand of the one that follows.
+    wide, upper, wide_operand
+        The result has 16 bits; the upper ones are wanted; the operand has 16 bits.
     """
 
     def __init__(self, m, config, issuer):
@@ -68,10 +72,15 @@ class Stages:
         self._m = m.submodules.decoder = Module()
 
         self._function = issuer.function[:_CODE_BITS]
+        self._upper = issuer.upper
         self._decoded: dict[str, _Known] = {}
         self.valid = self._travel(issuer.issue, self.totals + 2, "valid")
         self.new_group = self._travel(issuer.issue & issuer.first_of_group, RESULT, "new_group")
         self.last = self._travel(issuer.issue & issuer.last, RESULT, "last")
+        self.fetches = self._travel(issuer.fetch, SECOND, "fetches")
+        self.wide = self._travel(issuer.wide, RESULT, "wide", reset_less=True)
+        self.upper = self._travel(issuer.upper, RESULT, "upper", reset_less=True)
+        self.wide_operand = self._travel(issuer.wide_operand, SECOND, "wide_operand", reset_less=True)
         self.first_group = self._travel(issuer.in_first_group, self.totals, "first_group", reset_less=True)
         self.last_group = self._travel(issuer.in_last_group, self.totals + 2, "last_group", reset_less=True)
 
@@ -80,7 +89,8 @@ class Stages:
         return self._among(functions).always[stage]
 
     def has(self, stage, trait):
-        """The function of the beat in ``stage`` has the trait of :class:`~celosia.hdl.functions.Traits`."""
+        """The function of the beat in ``stage`` has the trait of :class:`~celosia.hdl.functions.Traits`. A row's
+        statistics are made of the beats with the lower bytes of its results alone."""
         return self._with(trait).always[stage]
 
     def runs(self, stage, *functions):
@@ -96,7 +106,9 @@ class Stages:
         return self._known(f"is_{name}", lambda code: code.matches(*(function.value for function in functions)))
 
     def _with(self, trait):
-        return self._known(f"has_{trait}", lambda code: any_of(code, trait))
+        def decode(code: Value) -> Value:
+            return any_of(code, trait) & ~self._upper if trait == "statistics" else any_of(code, trait)
+        return self._known(f"has_{trait}", decode)
 
     def _known(self, name: str, decode: Callable[[Value], Value]) -> _Known:
         """What ``decode`` makes of the function at the issue, in every stage. Both words are registers, since they

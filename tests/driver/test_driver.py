@@ -87,12 +87,12 @@ def test_no_accelerator_is_refused(transport: Recorder) -> None:
 
 
 def test_another_version_is_refused(transport: Recorder) -> None:
-    transport._registers[register("version").offset] = 0x0001_0001
-    rule = ("the accelerator must have version 1.2 of register map and instruction set, as this driver has, not 1.1: "
+    transport._registers[register("version").offset] = 0x0001_0002
+    rule = ("the accelerator must have version 2.0 of register map and instruction set, as this driver has, not 1.2: "
             "generate it anew, or use the driver that belongs to it")
     with pytest.raises(HardwareMismatchError, match=f"^{re.escape(rule)}$") as error:
         Accelerator(transport, CONFIG)
-    assert (error.value.register, error.value.expected, error.value.found) == ("version", VERSION, 0x0001_0001)
+    assert (error.value.register, error.value.expected, error.value.found) == ("version", VERSION, 0x0001_0002)
 
 
 def test_results_and_counters(accelerator: Accelerator) -> None:

@@ -149,7 +149,9 @@ def test_the_function_table_agrees_with_the_decoder():
     for function, (parameters, result) in FUNCTIONS.items():
         traits = TRAITS[function]
         read = [name for name in ("first", "second", "mask") if getattr(traits, name)]
-        assert parameters == (", ".join(read) if read else "row records" if function is Function.LOAD_ROWS else "none")
+        tables = {Function.LOAD_ROWS: "row records", Function.LOAD_CURVE: "chords"}
+        assert parameters == (
+            ", ".join(read) if read else tables.get(function, "none")) + ("; operand" if traits.operand else "")
         assert traits.writes_scratchpad == ("to the scratchpad" in result)
         assert traits.row_scaled == ("by the row table" in result)
     assert set(FUNCTIONS) == set(Function)

@@ -158,8 +158,8 @@ def test_accesses_of_a_residual() -> None:
         {
             "accumulator": 8,
             "accumulator_stride": 16,
-            "residual": 300,
-            "residual_stride": 5,
+            "operand": 300,
+            "operand_stride": 5,
             "parameters": 1000,
             "m": 2,
             "groups": 3,
@@ -173,6 +173,47 @@ def test_accesses_of_a_residual() -> None:
         Access(Space.SCRATCHPAD, False, 1000, 1, 6 * words, 6 * words),
         Access(Space.SCRATCHPAD, False, 300, 2, 5, 3),
     }
+
+
+WIDE = {"causal": 1, "wide_result": 1, "wide_operand": 1}
+
+
+@pytest.mark.parametrize(
+    ("function", "flags", "operand", "result", "parameters"),
+    [
+        (Function.GATED, {}, 3, 3, 6),
+        (Function.GATED, WIDE, 6, 6, 6),
+        (Function.ACTIVATION, WIDE, 0, 6, 6),
+        (Function.RESIDUAL, WIDE, 6, 0, 6),
+        (Function.EXPONENTIAL, WIDE, 0, 6, None),
+        (Function.ROW_MAXIMUM, WIDE, 0, 0, None),
+        (Function.RAW, WIDE, 0, 12, 0),
+    ],
+)
+def test_accesses_of_wide_tensors(
+    function: Function, flags: dict[str, int], operand: int, result: int, parameters: int | None
+) -> None:
+    """``operand``, ``result`` and ``parameters``: words a row, and units of ``parameter_words`` or a word a group."""
+    fields = {"operand": 300, "operand_stride": 50, "destination": 700, "destination_stride": 60, "parameters": 1000,
+              "m": 2, "groups": 3, "accumulator_stride": 2, **flags}
+    expected = {Access(Space.ACCUMULATOR, False, 0, 3, 2, 2)}
+    words = 3 if parameters is None else parameters * CONFIG.parameter_words
+    if words:
+        expected.add(Access(Space.SCRATCHPAD, False, 1000, 1, words, words))
+    if function is Function.RESIDUAL:
+        expected.add(Access(Space.ACCUMULATOR, True, 0, 3, 2, 2))
+    if operand:
+        expected.add(Access(Space.SCRATCHPAD, False, 300, 2, 50, operand))
+    if result:
+        expected.add(Access(Space.SCRATCHPAD, True, 700, 2, 60, result))
+    fields = {"accumulator": 0, **fields}
+    assert set(accesses(CONFIG, Instruction(Opcode.VECTOR, fields, function))) == expected
+
+
+def test_accesses_of_a_curve() -> None:
+    instruction = Instruction(Opcode.VECTOR, {"parameters": 1000, "m": 0, "groups": 0}, Function.LOAD_CURVE)
+    words = 32 * 4 // CONFIG.word_bytes
+    assert accesses(CONFIG, instruction) == [Access(Space.SCRATCHPAD, False, 1000, 1, words, words)]
 
 
 def test_outside_a_memory_is_refused() -> None:

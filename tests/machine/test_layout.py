@@ -3,10 +3,11 @@
 import celosia.firmware.machine.layout as layout
 import numpy as np
 import pytest
-from celosia.firmware.machine.layout import build_image, record_type
+from celosia.firmware.machine.layout import build_image, curve_records, record_type
 from celosia.firmware.quantise.synthetic import random_encoder
 from celosia.hdl.config import AcceleratorConfig
-from celosia.hdl.isa import FIRST_PARAMETERS, ROW_RECORD, SECOND_PARAMETERS
+from celosia.hdl.isa import CHORD, CURVE_PIECES, FIRST_PARAMETERS, ROW_RECORD, SECOND_PARAMETERS
+from celosia.sim.golden.tables import CURVES
 
 CONFIGS = [
     AcceleratorConfig(),
@@ -19,7 +20,7 @@ def test_everything_promised_is_exported() -> None:
     assert all(hasattr(layout, name) for name in layout.__all__)
 
 
-@pytest.mark.parametrize("record", [FIRST_PARAMETERS, SECOND_PARAMETERS, ROW_RECORD])
+@pytest.mark.parametrize("record", [FIRST_PARAMETERS, SECOND_PARAMETERS, ROW_RECORD, CHORD])
 def test_records_are_those_of_the_instruction_set(record) -> None:
     kind = record_type(record)
     assert kind.itemsize == record.size
@@ -28,6 +29,15 @@ def test_records_are_those_of_the_instruction_set(record) -> None:
     for name, value in values.items():
         item[name] = value
     assert item.tobytes() == record.encode(**values)
+
+
+def test_chords_of_a_curve() -> None:
+    curve = CURVES["silu"]
+    content = curve_records(curve).tobytes()
+    assert len(content) == CURVE_PIECES * CHORD.size
+    for piece in range(CURVE_PIECES):
+        fields = CHORD.decode(content[piece * CHORD.size :])
+        assert fields == {"base": curve.base[piece], "slope": curve.slope[piece]}
 
 
 @pytest.mark.parametrize("config", CONFIGS)

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from celosia.firmware.machine.layout import curve_records
 from celosia.hdl.isa import INSTRUCTION_BYTES, ROW_RECORD, Function
 from celosia.sim import functional, functional_vector, memories, races
 from celosia.sim.functional import FunctionalMachine, Work
-from celosia.sim.golden import kernels
+from celosia.sim.golden import kernels, tables
 from celosia.sim.golden.parameters import RowParameters, ScalarParameters
 from numpy.testing import assert_array_equal
 
@@ -29,15 +30,17 @@ from tests.programs import (
 
 
 class Bench:
-    """A machine with random accumulators for ``m`` rows of ``groups`` groups, at places that are not zero."""
+    """A machine with random accumulators for ``m`` rows of ``groups`` groups, at places that are not zero, and room for
+    results of ``size`` bytes an element."""
 
-    def __init__(self, config, m=5, groups=3, spread=2**16, seed=0):
-        self.config, self.m, self.groups = config, m, groups
+    def __init__(self, config, m=5, groups=3, spread=2**16, seed=0, size=1):
+        self.config, self.m, self.groups, self.size = config, m, groups, size
         self.rng = np.random.default_rng(seed)
         self.machine = FunctionalMachine(config, seed=seed)
         self.columns = groups * config.lanes
         self.tiles = -(-self.columns // config.cols)
         self.words = -(-self.columns // config.rows)
+        self.row_words = size * self.words
         self.start, self.stride = config.half_words + 3, m + 2
         self.acc = self.rng.integers(-spread, spread, (m, self.tiles * config.cols), dtype=np.int32)
         for tile in range(self.tiles):
@@ -52,25 +55,37 @@ class Bench:
     def instruction(self, function, **fields):
         return vector(function, **{
             "accumulator": self.start, "accumulator_stride": self.stride, "destination": 7,
-            "destination_stride": self.words + 1, "parameters": 500, "row": 2, "m": self.m,
+            "destination_stride": self.row_words + 1, "parameters": 500, "row": 2, "m": self.m,
             "groups": self.groups, **fields})
 
     def run(self, *program):
         self.before = self.machine.scratchpad.copy()
         run(self.config, *program, machine=self.machine, check_races=True)
 
+    def place_rows(self, word, x):
+        """A tensor as an operand of ``row_words(x)`` + 1 words a row."""
+        stored = kernels.planes(np.pad(x, ((0, 0), (0, -x.shape[1] % self.config.rows))), self.config.rows)
+        for i, row in enumerate(stored):
+            self.place(word + i * (len(row) // self.config.rows + 1), row.tobytes())
+        return {"operand": word, "operand_stride": stored.shape[1] // self.config.rows + 1,
+                "wide_operand": int(x.itemsize == 2)}
+
     def result(self, kind=np.int8):
         """The result, after a look at what lies around it."""
-        pad = self.machine.scratchpad
-        rows = [pad[7 + i * (self.words + 1) :][: self.words].reshape(-1) for i in range(self.m)]
-        after = pad.copy()
+        size = np.dtype(kind).itemsize
+        assert size == self.size
+        after = self.machine.scratchpad.copy()
+        result = np.zeros((self.m, self.words * self.config.rows, size), np.uint8)
         for i in range(self.m):
-            area = slice(7 + i * (self.words + 1), 7 + i * (self.words + 1) + self.words)
-            flat = after[area].reshape(-1)
-            flat[: self.columns] = self.before[area].reshape(-1)[: self.columns]
-            after[area] = flat.reshape(-1, self.config.rows)
+            area = slice(7 + i * (self.row_words + 1), 7 + i * (self.row_words + 1) + self.row_words)
+            for plane in range(size):
+                words = after[area][plane::size]
+                result[i, :, plane] = words.reshape(-1)
+                flat = words.reshape(-1).copy()
+                flat[: self.columns] = self.before[area][plane::size].reshape(-1)[: self.columns]
+                after[area][plane::size] = flat.reshape(-1, self.config.rows)
         assert_array_equal(after, self.before)
-        return np.array([row[: self.columns] for row in rows]).view(kind)
+        return result.view(np.dtype(kind).newbyteorder("<"))[:, : self.columns, 0].astype(kind)
 
 
 def test_names():
@@ -161,77 +176,169 @@ def test_matmul_of_a_wide_tensor(config, m):
     assert_array_equal(machine.accumulators[8 + m : 8 + 2 * m], product[:, config.cols :], strict=True)
 
 
+both_widths = pytest.mark.parametrize("kind", [np.int8, np.int16])
+
+
+def wide(kind):
+    """Bits of a result, and the field that asks for them."""
+    size = np.dtype(kind).itemsize
+    return 8 * size, {"wide_result": size - 1}
+
+
 @each_config
+@both_widths
 @pytest.mark.parametrize("groups", [1, 3, 4])
-def test_requantise(config, groups):
-    bench = Bench(config, groups=groups)
+def test_requantise(config, groups, kind):
+    (bits, field), size = wide(kind), np.dtype(kind).itemsize
+    bench = Bench(config, groups=groups, size=size)
     first, records = first_parameters(bench.rng, bench.columns)
     bench.place(500, pack_records(config, bench.columns, records))
-    bench.run(bench.instruction(Function.REQUANTISE))
-    assert_array_equal(bench.result(), kernels.requantise(bench.acc, first), strict=True)
+    bench.run(bench.instruction(Function.REQUANTISE, **field))
+    assert_array_equal(bench.result(kind), kernels.requantise(bench.acc, first, bits), strict=True)
 
 
 @each_config
-def test_gelu(config):
-    bench = Bench(config, spread=2**12)
+@both_widths
+def test_gelu(config, kind):
+    bits, field = wide(kind)
+    bench = Bench(config, spread=2**12, size=bits // 8)
     first, one = first_parameters(bench.rng, bench.columns)
-    second, two = second_parameters(bench.rng, bench.columns)
+    second, two = second_parameters(bench.rng, bench.columns, shift=8 if bits == 16 else 14)
     bench.place(500, pack_records(config, bench.columns, one, two))
-    bench.run(bench.instruction(Function.GELU))
-    assert_array_equal(bench.result(), kernels.gelu(bench.acc, first, second), strict=True)
+    bench.run(bench.instruction(Function.GELU, **field))
+    assert_array_equal(bench.result(kind), kernels.gelu(bench.acc, first, second, bits), strict=True)
 
 
 @each_config
-def test_row_requantise(config):
-    bench = Bench(config)
+@both_widths
+@pytest.mark.parametrize("name", tables.CURVES)
+def test_activation(config, kind, name):
+    bits, field = wide(kind)
+    table = tables.CURVES[name]
+    bench = Bench(config, spread=2**12, size=bits // 8)
+    first, one = first_parameters(bench.rng, bench.columns)
+    second, two = second_parameters(bench.rng, bench.columns, shift=8 if bits == 16 else 14)
+    bench.place(500, pack_records(config, bench.columns, one, two))
+    bench.place(900, curve_records(table))
+    bench.run(bench.instruction(Function.LOAD_CURVE, parameters=900, shift=table.width, m=0, groups=0),
+              bench.instruction(Function.ACTIVATION, **field))
+    assert_array_equal(bench.result(kind), kernels.activation(bench.acc, first, second, table, bits), strict=True)
+
+
+@each_config
+@both_widths
+@pytest.mark.parametrize("operand", [np.int8, np.int16])
+def test_gated(config, kind, operand):
+    bits, field = wide(kind)
+    table = tables.CURVES["silu"]
+    bench = Bench(config, spread=2**12, size=bits // 8)
+    first, one = first_parameters(bench.rng, bench.columns)
+    second, two = second_parameters(bench.rng, bench.columns, shift=8 if bits == 16 else 14)
+    x = bench.rng.integers(np.iinfo(operand).min, np.iinfo(operand).max, bench.acc.shape, dtype=operand, endpoint=True)
+    bench.place(500, pack_records(config, bench.columns, one, two))
+    bench.place(900, curve_records(table))
+    field |= bench.place_rows(300, x)
+    bench.run(bench.instruction(Function.LOAD_CURVE, parameters=900, shift=table.width),
+              bench.instruction(Function.GATED, **field))
+    assert_array_equal(bench.result(kind), kernels.gated(bench.acc, first, x, second, table, bits), strict=True)
+
+
+@each_config
+@pytest.mark.parametrize("ignored", [0, 1])
+def test_raw(config, ignored):
+    bench = Bench(config, spread=2**30, size=4)
+    bench.run(bench.instruction(Function.RAW, wide_result=ignored, wide_operand=ignored, causal=ignored))
+    assert_array_equal(bench.result(np.int32), bench.acc, strict=True)
+
+
+@each_config
+@both_widths
+def test_row_requantise(config, kind):
+    bits, field = wide(kind)
+    bench = Bench(config, size=bits // 8)
     rows = RowParameters(bench.rng.integers(2**15, 2**16, bench.m, dtype=np.uint16),
                          bench.rng.integers(20, 26, bench.m, dtype=np.uint8))
     bench.place(900, b"".join(ROW_RECORD.encode(multiplier=m, shift=s)
                               for m, s in zip(rows.multiplier, rows.shift, strict=True)))
     bench.run(bench.instruction(Function.LOAD_ROWS, parameters=900),
-              bench.instruction(Function.ROW_REQUANTISE))
-    assert_array_equal(bench.result(), kernels.row_requantise(bench.acc, rows), strict=True)
+              bench.instruction(Function.ROW_REQUANTISE, **field))
+    assert_array_equal(bench.result(kind), kernels.row_requantise(bench.acc, rows, bits), strict=True)
 
 
 @each_config
+@both_widths
+@pytest.mark.parametrize("diagonal", [None, 0, 2, -2, 32767, -32768])
 @pytest.mark.parametrize("masked", ["some", "none", "all"])
-def test_softmax(config, masked):
+def test_softmax(config, masked, diagonal, kind):
     """Both passes, then the quotient of the next product's rows."""
-    bench = Bench(config)
+    bits, field = wide(kind)
+    bench = Bench(config, size=bits // 8)
     mask = {"some": bench.rng.random(bench.columns) < 0.7, "none": np.ones(bench.columns, bool),
             "all": np.zeros(bench.columns, bool)}[masked]
     words = b"".join(part.tobytes().ljust(config.rows, b"\x55")
                      for part in mask.astype(np.uint8).reshape(bench.groups, -1))
     bench.place(500, words)
     scalar = ScalarParameters(50000, 22)
-    bench.run(bench.instruction(Function.ROW_MAXIMUM),
-              bench.instruction(Function.EXPONENTIAL, multiplier=scalar.multiplier, shift=scalar.shift))
-    e, total = kernels.softmax_numerators(bench.acc, mask, scalar)
-    assert_array_equal(bench.result(np.uint8), e, strict=True)
+    causal = {} if diagonal is None else {"causal": 1, "operand": diagonal & 0xFFFF}
+    if causal:
+        mask = kernels.causal_mask(mask, bench.m, diagonal)
+    fields = {**causal, **field, "multiplier": scalar.multiplier, "shift": scalar.shift}
+    bench.run(bench.instruction(Function.ROW_MAXIMUM, **fields), bench.instruction(Function.EXPONENTIAL, **fields))
+    e, total = kernels.softmax_numerators(bench.acc, mask, scalar, wide=bits == 16)
+    assert_array_equal(bench.result(np.uint16 if bits == 16 else np.uint8), e, strict=True)
 
     second, records = second_parameters(bench.rng, bench.columns)
     bench.place(500, pack_records(config, bench.columns, records))
-    bench.run(bench.instruction(Function.ATTENTION_OUTPUT))
-    assert_array_equal(bench.result(), kernels.attention_output(bench.acc, total, second), strict=True)
+    bench.run(bench.instruction(Function.ATTENTION_OUTPUT, **field))
+    assert_array_equal(bench.result(kind), kernels.attention_output(bench.acc, total, second, bits), strict=True)
 
 
 @each_config
-def test_residual_and_layer_norm(config):
-    bench = Bench(config)
-    x8 = bench.rng.integers(-128, 128, (bench.m, bench.columns), dtype=np.int8)
-    for i, row in enumerate(x8):
-        bench.place(300 + i * (bench.words + 1), row.tobytes())
+def test_softmax_of_a_causal_row_in_blocks(config):
+    """Blocks of columns and of rows of one triangle: each instruction counts from its own first column and row."""
+    bench = Bench(config, m=6, groups=4)
+    half, m = bench.columns // 2, bench.m // 2
+    tiles = -(-half // config.cols)
+    if half % config.cols:
+        pytest.skip("the second block of columns begins within a tile")
+    bench.place(500, b"".join(bytes([1] * config.lanes).ljust(config.rows) for _ in range(bench.groups)))
+    scalar = ScalarParameters(50000, 22)
+    program = []
+    for function in Function.ROW_MAXIMUM, Function.EXPONENTIAL:
+        for row in 0, m:
+            for block in range(2):
+                program.append(bench.instruction(
+                    function, m=m, row=2 + row, groups=2, multiplier=scalar.multiplier, shift=scalar.shift,
+                    accumulator=bench.start + row + block * tiles * bench.stride, causal=1,
+                    operand=(row - block * half) & 0xFFFF, parameters=500 + 2 * block, continues=block,
+                    unfinished=1 - block,
+                    destination=7 + row * (bench.words + 1) + block * half // config.rows))
+    if half % config.rows:
+        pytest.skip("the second block of columns begins within a word")
+    bench.run(*program)
+    mask = kernels.causal_mask(np.ones(bench.columns, bool), bench.m, 0)
+    e, _ = kernels.softmax_numerators(bench.acc, mask, scalar)
+    assert_array_equal(bench.result(np.uint8), e, strict=True)
+
+
+@each_config
+@both_widths
+@pytest.mark.parametrize("operand", [np.int8, np.int16])
+def test_residual_and_layer_norm(config, kind, operand):
+    bits, field = wide(kind)
+    bench = Bench(config, size=bits // 8)
+    x = bench.rng.integers(np.iinfo(operand).min, np.iinfo(operand).max, bench.acc.shape, dtype=operand, endpoint=True)
     first, one = first_parameters(bench.rng, bench.columns)
-    second, two = second_parameters(bench.rng, bench.columns, shift=5)
+    second, two = second_parameters(bench.rng, bench.columns, shift=5 if operand is np.int8 else 13)
     norm, three = second_parameters(bench.rng, bench.columns)
     bench.place(500, pack_records(config, bench.columns, one, two))
     bench.place(800, pack_records(config, bench.columns, three))
     scalar = kernels.mean_scalar(bench.columns)
-    bench.run(bench.instruction(Function.RESIDUAL, residual=300, residual_stride=bench.words + 1,
-                                multiplier=scalar.multiplier, shift=scalar.shift),
-              bench.instruction(Function.LAYER_NORM, parameters=800))
-    h = kernels.residual(bench.acc, first, x8, second)
-    assert_array_equal(bench.result(), kernels.layer_norm(h, scalar, norm), strict=True)
+    bench.run(bench.instruction(Function.RESIDUAL, **bench.place_rows(300, x), multiplier=scalar.multiplier,
+                                shift=scalar.shift),
+              bench.instruction(Function.LAYER_NORM, parameters=800, **field))
+    h = kernels.residual(bench.acc, first, x, second)
+    assert_array_equal(bench.result(kind), kernels.layer_norm(h, scalar, norm, bits), strict=True)
     words = bench.machine.accumulators[bench.start : bench.start + bench.m]
     width = min(bench.columns, config.cols)
     assert_array_equal(words[:, :width], h[:, :width])

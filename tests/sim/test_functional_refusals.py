@@ -2,7 +2,16 @@
 
 import numpy as np
 import pytest
-from celosia.hdl.isa import FIRST_PARAMETERS, FORMATS, ROW_RECORD, SECOND_PARAMETERS, Function, Opcode
+from celosia.hdl.isa import (
+    CHORD,
+    CURVE_PIECES,
+    FIRST_PARAMETERS,
+    FORMATS,
+    ROW_RECORD,
+    SECOND_PARAMETERS,
+    Function,
+    Opcode,
+)
 from celosia.sim.functional import FunctionalMachine, ProgramError
 
 from tests.programs import (
@@ -14,6 +23,7 @@ from tests.programs import (
     image,
     load,
     matmul,
+    pack_records,
     refusal,
     run,
     store,
@@ -27,8 +37,8 @@ def test_refuses_what_is_no_instruction():
                                            r"\[1, 2, 3, 4, 5\], not 0$") as caught:
         machine.run(image(), PROGRAM, BASE)
     assert caught.value.index == 0
-    code = FORMATS[Opcode.VECTOR].encode(opcode=5, function=10)
-    with pytest.raises(ProgramError, match=r"the function must be one of \[1, 2, .*9\], not 10$"):
+    code = FORMATS[Opcode.VECTOR].encode(opcode=5, function=14)
+    with pytest.raises(ProgramError, match=r"the function must be one of \[1, 2, .*13\], not 14$"):
         machine.run(image((PROGRAM, code)), PROGRAM, BASE)
     with pytest.raises(ProgramError, match=r"^instruction 0 \(fetch\): DRAM bytes must lie in the window "
                                            r"from 0x1000 to 0x9000, not from 0x9000 to 0x9020$"):
@@ -88,8 +98,8 @@ def test_refuses_bad_arguments():
     (vector(Function.EXPONENTIAL, row=3),
      "(EXPONENTIAL): row table entry 3 must hold a maximum, not nothing"),
     (vector(Function.RESIDUAL), "(RESIDUAL): shift must be from 1 to 47, not 0"),
-    (vector(Function.RESIDUAL, residual=4096),
-     "(RESIDUAL): residual must stay below scratchpad word 4096, not reach 4096"),
+    (vector(Function.RESIDUAL, operand=4096),
+     "(RESIDUAL): operand must stay below scratchpad word 4096, not reach 4096"),
     (vector(Function.LAYER_NORM),
      "(LAYER_NORM): row table entry 0 must hold a mean, multiplier and shift, not nothing"),
     (load(words=1, dram_address=DATA, wait=bit(5)),
@@ -135,6 +145,85 @@ def test_refuses_sums_that_do_not_fit():
     machine.scratchpad[:4] = 1
     assert refusal(SQUARE, matmul(accumulate=1), machine=machine) == (
         "instruction 0 (MATMUL): a sum must fit 32 bits, not reach 2147483651")
+
+
+def chords(**fields):
+    """A curve of zeros, but for piece 5."""
+    return CHORD.encode() * 5 + CHORD.encode(**fields) + CHORD.encode() * (CURVE_PIECES - 6)
+
+
+@pytest.mark.parametrize(("records", "shift", "message"), [
+    (chords(), 2, "a piece must have a width from 3 to 7, not 2"),
+    (chords(), 8, "a piece must have a width from 3 to 7, not 8"),
+    (chords(base=2**15), 5, "base of piece 5 must be from 0 to 32767, not 32768"),
+    (chords(slope=256), 5, "slope of piece 5 must be from -256 to 255, not 256"),
+    (chords(base=100, slope=-20), 3, "base + slope * step + 32 of piece 5 must be from 0 to 32767, not -8"),
+])
+def test_refuses_curves(records, shift, message):
+    machine = FunctionalMachine(SQUARE)
+    machine.scratchpad.reshape(-1)[: len(records)] = np.frombuffer(records, np.uint8)
+    assert refusal(SQUARE, vector(Function.LOAD_CURVE, shift=shift), machine=machine) == (
+        f"instruction 0 (LOAD_CURVE): {message}")
+
+
+def machine_with_records():
+    """A machine with a first and a second record for each lane at its first words."""
+    machine, lanes = FunctionalMachine(SQUARE), SQUARE.lanes
+    records = pack_records(SQUARE, lanes, [bytes(8)] * lanes, [SECOND_PARAMETERS.encode(shift=1)] * lanes)
+    machine.scratchpad.reshape(-1)[: len(records)] = np.frombuffer(records, np.uint8)
+    return machine
+
+
+@pytest.mark.parametrize("function", [Function.ACTIVATION, Function.GATED])
+def test_refuses_to_use_a_curve_before_it_is_loaded(function):
+    machine = machine_with_records()
+    use = vector(function, operand=40, destination=60)
+    assert refusal(SQUARE, use, machine=machine) == (
+        f"instruction 0 ({function.name}): a curve must have been loaded before it is used")
+    run(SQUARE, vector(Function.LOAD_CURVE, parameters=100, shift=5), use, machine=machine)
+
+
+def test_refuses_a_gated_product_with_a_record_of_zeros():
+    assert refusal(SQUARE, vector(Function.LOAD_CURVE, parameters=100, shift=5), vector(Function.GATED)) == (
+        "instruction 1 (GATED): the shift of second record 0 must be from 1 to 31, not 0")
+
+
+@pytest.mark.parametrize(("fields", "word"), [
+    ({"operand": 60}, 60),
+    ({"operand": 62}, 62),
+    ({"operand": 59, "wide_operand": 1}, 60),
+    ({"operand": 65, "destination_stride": 2, "wide_result": 1}, 65),
+])
+def test_refuses_an_operand_that_touches_the_result(fields, word):
+    fields = {"m": 3, "operand_stride": 1, "destination": 60, "destination_stride": 1, **fields}
+    curve = vector(Function.LOAD_CURVE, parameters=100, shift=5)
+    assert refusal(SQUARE, curve, vector(Function.GATED, **fields), machine=machine_with_records()) == (
+        f"instruction 1 (GATED): operand and destination must not share words, as scratchpad word {word}")
+    apart = vector(Function.GATED, **{**fields, "operand": 66})
+    run(SQUARE, curve, apart, machine=machine_with_records())
+
+
+@pytest.mark.parametrize(("fields", "limit", "found"), [
+    ({}, 2**20, 255 * 4116), ({"wide_result": 1}, 2**24, 4080 * 4116)])
+def test_refuses_numerators_that_sum_to_too_much(fields, limit, found):
+    """4116 columns of the largest numerator; 4112 are not refused."""
+    machine = FunctionalMachine(SQUARE)
+    machine.scratchpad[:] = 1  # every column counts
+    machine.accumulators[:] = 0
+    groups = 257  # of 4 columns
+    for count, continues in enumerate((0, 1, 1, 1, 1)):
+        part = {"groups": groups if count < 4 else 1, "accumulator_stride": 1, "shift": 1, "destination": 3000,
+                "continues": continues, "unfinished": int(count < 4)}
+        program = [vector(Function.ROW_MAXIMUM)] if not count else []
+        program.append(vector(Function.EXPONENTIAL, **part, **fields))
+        machine.scratchpad[:] = 1
+        machine._memories.computed[:] = False
+        if count < 4:
+            run(SQUARE, *program, machine=machine)
+    assert 4112 * found // 4116 < limit
+    assert refusal(SQUARE, *program, machine=machine) == (
+        "instruction 0 (EXPONENTIAL): a row's numerators must sum to less than "
+        f"2**{limit.bit_length() - 1}, not to {found}")
 
 
 def test_refuses_semaphores_left_over_or_overflowing():
