@@ -1,13 +1,17 @@
 """The examples in docs/examples do what they say."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
 from unittest.mock import MagicMock
 
 import celosia.hdl
+import numpy as np
 import pytest
+from celosia import simulate
+from celosia.firmware.driver.transport import FunctionalTransport
 from celosia.generators.configurations import configuration
 from celosia.generators.files import files_of
 from celosia.generators.formats.ports import interfaces_of
@@ -56,6 +60,34 @@ def test_the_amaranth_soc_becomes_verilog(tmp_path):
     assert lint(tmp_path, "soc", *WAIVERS, "soc.v") == (0, "")
 
 
+def loaded(name):
+    """An example as a module."""
+    specification = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_attention_of_a_decoder_equals_golden():
+    """On the functional machine, whatever its memories hold, and on the simulated hardware."""
+    example = loaded("decoder_attention")
+    simulated = simulate(example.CONFIG).transport
+    for tokens, width, seed in (16, 8, 0), (8, 16, 1):
+        head = example.Head(tokens, width, seed)
+        golden = head.golden()
+        for transport in (*(FunctionalTransport(example.CONFIG, example.MEMORY_BYTES, check_races=True, seed=seed)
+                            for seed in (None, 1)), simulated):
+            np.testing.assert_array_equal(example.run(transport, head), golden, strict=True)
+        assert np.sqrt(np.mean((golden - head.exact()) ** 2) / np.mean(head.exact() ** 2)) < 0.08
+    simulated.simulation.close()
+
+
+def test_the_attention_of_a_decoder_says_how_far_it_is_off():
+    done = run("decoder_attention.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"equal to the golden kernels: True; off from floating point by 5\.\d % RMS\n", done.stdout)
+
+
 def test_the_litex_soc_names_every_port(monkeypatch):
     """Without LiteX: only the names are looked at."""
     source = (EXAMPLES / "litex_soc.py").read_text()
@@ -64,9 +96,7 @@ def test_the_litex_soc_names_every_port(monkeypatch):
             parts = line.split()[1].split(".")
             for i in range(len(parts)):
                 monkeypatch.setitem(sys.modules, ".".join(parts[:i + 1]), MagicMock())
-    spec = importlib.util.spec_from_file_location("litex_soc", EXAMPLES / "litex_soc.py")
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+    example = loaded("litex_soc")
     buses = {"s_axi_ctrl": example.AXI4_LITE, "m_axi_mem": example.AXI4}
     for interface in interfaces_of(configuration("tiny")):
         if interface.name in buses:
