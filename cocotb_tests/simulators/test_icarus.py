@@ -44,7 +44,7 @@ UNITS = {
     "array": (lambda: SystolicArray(AcceleratorConfig(**SHARED)), "matmul.bench_array", SHARED, ""),
     "first scale": (lambda: Lanes(FirstScale, 2), "vector.bench_scale", {"lanes": 2}, "first_scale_equals_golden"),
     "second scale": (lambda: Lanes(SecondScale, 2), "vector.bench_scale", {"lanes": 2}, "second_scale_equals_golden"),
-    "curve": (lambda: Lanes(Curve, 64), "vector.bench_curves", {"lanes": 64}, ""),
+    "curve": (lambda: Lanes(Curve, 64), "vector.bench_curves", {"lanes": 64, "values": 2**14}, ""),
     "row unit": (lambda: Lanes(lambda: RowUnit(AcceleratorConfig(max_n=64)), 2), "vector.bench_row_unit",
                  {"lanes": 2, "max_n": 64}, ""),
     "datapath": (lambda: Datapath(AcceleratorConfig(**COMPUTING)), "bench_datapath", COMPUTING,

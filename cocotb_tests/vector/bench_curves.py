@@ -1,4 +1,4 @@
-"""Activations, the softmax numerator and what passes by, for every input that the port can carry."""
+"""Activations, the softmax numerator and what passes by, for every input that the port can carry, or some of them."""
 
 import random
 
@@ -11,16 +11,19 @@ from cocotb_tests.harness import bench_parameters, start_clock
 from cocotb_tests.vector.lanes import last_valid, noise, operand_dtype, place, play, pulses, result_dtype
 
 LANES = bench_parameters()["lanes"]
+#: How many of the values are tried in a turn.
+VALUES = bench_parameters().get("values", 2**18)
 
 
 def every_value(rng):
-    """The 2**18 values in random order, with idle cycles: values and valid, both [cycles, LANES]."""
-    steps = 2**18 // LANES
+    """The 2**18 values, or as many of them as are tried, in random order, with idle cycles: values and valid, both
+    [cycles, LANES]."""
+    steps = VALUES // LANES
     busy = np.sort(rng.choice(steps * 5 // 4, steps, replace=False))
     valid = np.zeros((steps * 5 // 4 + CURVE_LATENCY, LANES), bool)
     valid[busy] = True
     values = np.zeros(valid.shape, np.int64)
-    values[busy] = rng.permutation(np.arange(-(2**17), 2**17)).reshape(steps, LANES)
+    values[busy] = rng.permutation(np.arange(-(2**17), 2**17))[:VALUES].reshape(steps, LANES)
     return values, valid
 
 
@@ -84,4 +87,4 @@ async def every_value_equals_golden(dut):
             seen = (last >= 0) & ((name == "bypass") | (np.take_along_axis(
                 kind, np.maximum(last, 0), axis=0) != KINDS.index("exponential")))
             np.testing.assert_array_equal(found[name][seen], wanted[seen], err_msg=name)
-        assert valid[:len(found)].sum() == 2**18
+        assert valid[:len(found)].sum() == VALUES
