@@ -1,6 +1,8 @@
 """The matmul engine: feeds the array with tiles and activations and adds its sums to the accumulators."""
 
-from amaranth import C, Cat, Module, Mux, Signal, signed
+import operator
+
+from amaranth import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -28,7 +30,18 @@ def _sums_latency(config: AcceleratorConfig) -> int:
 
 def finish_latency(config: AcceleratorConfig) -> int:
     """Cycles from the read of an instruction's last row of A to ``finished``."""
-    return _sums_latency(config) + 2
+    return _sums_latency(config) + 1
+
+
+def _add_narrow(word: Value, number: Value) -> Value:
+    """``word + number``, as wide as the word, of a signed number that is narrower, where adders are made of gates: the
+    upper bits of the word go up or down by one while the lower ones are added, and are taken or not."""
+    bits = len(number) - 1
+    low = word[:bits] + number[:bits]
+    high, negative = word[bits:], number[bits]
+    flip = negative.replicate(len(high))
+    moved = ((high ^ flip) + 1)[:len(high)] ^ flip
+    return Cat(low[:bits], Mux(low[bits] ^ negative, moved, high))
 
 
 class AccumulateStage(wiring.Component):
@@ -78,12 +91,11 @@ class AccumulateStage(wiring.Component):
             next_valid, next_tag = Signal(name=f"valid_{stage}"), Signal(RowTag, name=f"tag_{stage}", reset_less=True)
             m.d.sync += [next_valid.eq(valid), next_tag.eq(tag)]
             valid, tag = next_valid, next_tag
-        finishing = Signal()
         m.d.comb += [self.port.write_enable.eq(valid), self.port.write_address.eq(tag.address)]
-        m.d.sync += [finishing.eq(valid & tag.last), self.finished.eq(finishing)]
+        m.d.sync += self.finished.eq(valid & tag.last)
         total = without_reset(m, self.port.write_data)
-        with m.If(valid):
-            m.d.sync += [total[c].eq(word + self.sums[c]) for c, word in enumerate(before)]
+        add = _add_narrow if self.config.fused else operator.add
+        m.d.sync += [total[c].eq(add(word, self.sums[c])) for c, word in enumerate(before)]
         m.d.comb += self.port.write_mask.eq(C(-1, len(self.port.write_mask)))
         return m
 

@@ -16,7 +16,7 @@ __all__ = [
 ]
 
 #: Fewest cycles between two reads of an accumulator word: the second finds what the first has added.
-ACCUMULATE_SPACING = 6
+ACCUMULATE_SPACING = 5
 #: An instruction that adds to one of so many last words of the one before waits until that is settled.
 CLOSE_WORDS = 1 << ceil_log2(ACCUMULATE_SPACING)
 

@@ -20,11 +20,11 @@ class AccumulatorPortSignature(wiring.Signature):
     Rules
     -----
     1. A read with ``read_enable`` has its ``read_data`` exactly ``ACCUMULATOR_READ_LATENCY`` cycles later.
-    2. A write is seen by reads from the second cycle after it on. One in the next cycle would read the word while it
-       is written, which is not to be: see ``ACCUMULATE_SPACING`` and ``WRITE_BACK_SPACING``.
+    2. A write is seen by reads from the next cycle on. One in the same cycle would read the word while it is written,
+       which is not to be: see ``ACCUMULATE_SPACING`` and ``WRITE_BACK_SPACING``.
     3. The two users never access the same half at the same time; the :class:`~celosia.hdl.memory.halves.HalfLock` sees
        to it.
-    4. ``write_data`` comes a cycle after the rest of a write. Of it, those slices of ``lanes`` columns are stored whose
+    4. ``write_data`` comes a cycle after the rest of a write, from registers. Of it, those slices of ``lanes`` columns are stored whose
        bit in ``write_mask`` is set.
     """
 
@@ -78,42 +78,31 @@ class Accumulators(wiring.Component):
                 ]
                 reads.append(reading)
                 writes.append(writing)
-            # The registers before the memory; before those for data, who writes.
-            matmul_writes = Signal(name=f"matmul_writes_now_{half}")
-            mask = Signal(memory.slices, name=f"mask_{half}")
-            address = Signal(half_bit, name=f"address_{half}", reset_less=True)
-            m.d.sync += [
-                matmul_writes.eq(writes[0]),
-                mask.eq(Mux(writes[0], self.matmul.write_mask, Mux(writes[1], self.vector.write_mask, 0))),
-                address.eq(Mux(writes[0], self.matmul.write_address, self.vector.write_address)),
-            ]
+            # The registers before the memory. Data come from registers of the ports, for both halves.
             read = Signal(name=f"reads_{half}")
             read_address = Signal(half_bit, name=f"read_address_{half}", reset_less=True)
+            matmul_writes = Signal(name=f"matmul_writes_now_{half}", reset_less=True)
             write_mask = Signal(memory.slices, name=f"write_mask_{half}")
             write_address = Signal(half_bit, name=f"write_address_{half}", reset_less=True)
-            write_data = Signal(width, name=f"write_data_{half}", reset_less=True)
             m.d.sync += [
                 read.eq(reads[0] | reads[1]),
                 read_address.eq(Mux(reads[0], self.matmul.read_address, self.vector.read_address)),
-                write_mask.eq(mask),
-                write_address.eq(address),
-                write_data.eq(Mux(
-                    matmul_writes, self.matmul.write_data.as_value(), self.vector.write_data.as_value())),
+                matmul_writes.eq(writes[0]),
+                write_mask.eq(Mux(writes[0], self.matmul.write_mask, Mux(writes[1], self.vector.write_mask, 0))),
+                write_address.eq(Mux(writes[0], self.matmul.write_address, self.vector.write_address)),
             ]
             m.d.comb += [
                 memory.read_enable.eq(read),
                 memory.read_address.eq(read_address),
                 memory.write_enable.eq(write_mask),
                 memory.write_address.eq(write_address),
-                memory.write_data.eq(write_data),
+                memory.write_data.eq(Mux(
+                    matmul_writes, self.matmul.write_data.as_value(), self.vector.write_data.as_value())),
             ]
 
-            # The register after it.
-            used = Signal(name=f"used_{half}")
+            # The register after it, which needs no enable: the memory holds its word.
             output = Signal(width, name=f"output_{half}", reset_less=True)
-            m.d.sync += used.eq(memory.read_enable)
-            with m.If(used):
-                m.d.sync += output.eq(memory.read_data)
+            m.d.sync += output.eq(memory.read_data)
             outputs.append(output)
 
         for port, name in zip(ports, ("matmul", "vector"), strict=True):

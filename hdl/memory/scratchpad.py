@@ -59,6 +59,13 @@ class Scratchpad(wiring.Component):
                 signals.append(signal)
             return signals
 
+        # What is written waits in one place for all banks.
+        offsets = [Signal(offset_bits, name=f"{name}_offset", reset_less=True) for name in WRITERS]
+        written = [Signal(word_bits, name=f"{name}_written", reset_less=True) for name in WRITERS]
+        for port, offset, word in zip(writers, offsets, written, strict=True):
+            with m.If(port.enable):
+                m.d.sync += [offset.eq(port.address), word.eq(port.data)]
+
         bank_data = []
         for bank in range(banks):
             memory = m.submodules[f"bank_{bank}"] = Ram(
@@ -76,29 +83,21 @@ class Scratchpad(wiring.Component):
             m.d.comb += [memory.read_enable.eq(reads), memory.read_address.eq(address)]
 
             requests = wants(writers, bank, WRITERS)
-            urgent = requests[0]
+            urgent = Signal(name=f"urgent_{bank}", reset_less=True)
             mask = Signal(memory.slices, name=f"write_mask_{bank}")
-            write_address = Signal(offset_bits, name=f"write_address_{bank}", reset_less=True)
-            write_data = Signal(word_bits, name=f"write_data_{bank}", reset_less=True)
-            m.d.sync += mask.eq(Mux(
-                urgent, writers[0].mask, writers[1].mask & requests[1].replicate(memory.slices)))
-            with m.If(Cat(writer.enable for writer in writers).any()):
-                m.d.sync += [
-                    write_address.eq(Mux(urgent, writers[0].address, writers[1].address)),
-                    write_data.eq(Mux(urgent, writers[0].data, writers[1].data)),
-                ]
+            m.d.sync += [
+                urgent.eq(requests[0]),
+                mask.eq(Mux(requests[0], writers[0].mask, writers[1].mask & requests[1].replicate(memory.slices))),
+            ]
             m.d.comb += [
                 memory.write_enable.eq(mask),
-                memory.write_address.eq(write_address),
-                memory.write_data.eq(write_data),
+                memory.write_address.eq(Mux(urgent, *offsets)),
+                memory.write_data.eq(Mux(urgent, *written)),
             ]
 
-            # The register after the memory.
-            used = Signal(name=f"used_{bank}")
+            # The register after the memory, which needs no enable: the memory holds its word.
             data = Signal(word_bits, name=f"data_{bank}", reset_less=True)
-            m.d.sync += used.eq(memory.read_enable)
-            with m.If(used):
-                m.d.sync += data.eq(memory.read_data)
+            m.d.sync += data.eq(memory.read_data)
             bank_data.append(data)
 
         def give_way(ports):

@@ -37,9 +37,9 @@ GROUP_SPACING = 5
 #: uses it has taken its part.
 PARAMETER_SPACING = SECOND + 1 - HELD
 
-#: The same of RESIDUAL, where a word of the accumulators has the columns of several groups: RESULT cycles after a beat
-#: another one of its word would read while it writes.
-WRITE_BACK_SPACING = RESULT + 1
+#: The same of RESIDUAL, where a word of the accumulators has the columns of several groups: RESULT - 1 cycles after a
+#: beat another one of its word would read while it writes.
+WRITE_BACK_SPACING = RESULT
 
 #: Cycles from the one in which an instruction may start to the issue of its first beat, at least.
 START_LATENCY = 4
