@@ -11,6 +11,10 @@ import tomli_w
 __all__ = ["AcceleratorConfig", "ConfigError"]
 
 
+#: Rows that share a register of sums, and columns one of activations, where multipliers are made of gates.
+_SHARED = 8
+
+
 class ConfigError(ValueError):
     """A parameter is unknown, of the wrong type or out of its range. The message names value and rule."""
 
@@ -46,11 +50,11 @@ class AcceleratorConfig:
         1, "MACs", "1 or 2", "PEs that share a hardware multiplier; 2 where multipliers are scarcer than logic")
     rows_per_sum: int = _parameter(
         0, "rows", "a power of two up to rows, or 0 for what suits the target",
-        "rows whose products are added up in one cycle; 0 is 4 where multipliers are made of gates, else 1")
+        "rows whose products are added up in one cycle; 0 is 8, or all, where multipliers are made of gates, else 1")
     columns_per_activation: int = _parameter(
         0, "columns", "a power of two from macs_per_multiplier to cols, or 0 for what suits the target",
-        "columns that take an activation in the same cycle; 0 is 4 where multipliers are made of gates, else "
-        "macs_per_multiplier")
+        "columns that take an activation in the same cycle; 0 is 8, or all, where multipliers are made of gates, "
+        "else macs_per_multiplier")
     lanes: int = _parameter(
         0, "lanes", "a power of two from 4 to min(rows, cols), or 0 for min(rows, cols)",
         "lanes of the vector engine; a scratchpad word of `rows` bytes takes at most `rows` results a cycle")
@@ -86,9 +90,10 @@ class AcceleratorConfig:
             object.__setattr__(self, "lanes", min(self.rows, self.cols))
         if self.rows_per_sum == 0:
             gates = self.target == "generic" and self.macs_per_multiplier == 1
-            object.__setattr__(self, "rows_per_sum", 4 if gates else 1)
+            object.__setattr__(self, "rows_per_sum", min(_SHARED, self.rows) if gates else 1)
         if self.columns_per_activation == 0:
-            object.__setattr__(self, "columns_per_activation", 4 if self.fused else self.macs_per_multiplier)
+            columns = min(_SHARED, self.cols) if self.fused else self.macs_per_multiplier
+            object.__setattr__(self, "columns_per_activation", columns)
         self._check("name", re.fullmatch("[A-Za-z0-9_-]+", self.name) is not None)
         self._check("status", self.status in ("verified", "experimental"))
         self._check("target", self.target in ("generic", "ecp5", "xilinx"))

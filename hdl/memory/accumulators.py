@@ -24,8 +24,8 @@ class AccumulatorPortSignature(wiring.Signature):
        which is not to be: see ``ACCUMULATE_SPACING`` and ``WRITE_BACK_SPACING``.
     3. The two users never access the same half at the same time; the :class:`~celosia.hdl.memory.halves.HalfLock` sees
        to it.
-    4. ``write_data`` comes a cycle after the rest of a write, from registers. Of it, those slices of ``lanes`` columns are stored whose
-       bit in ``write_mask`` is set.
+    4. ``write_data`` comes a cycle after the rest of a write, from registers. Of it, those slices of ``lanes`` columns
+       are stored whose bit in ``write_mask`` is set.
     """
 
     def __init__(self, config: AcceleratorConfig):

@@ -40,9 +40,9 @@ def test_settings_replace_parameters():
 
 
 @pytest.mark.parametrize(("settings", "chosen"), [
-    ([], (4, 4)), (["target=ecp5"], (1, 1)), (["target=xilinx", "macs_per_multiplier=2"], (1, 2)),
-    (["macs_per_multiplier=2"], (1, 2)), (["rows_per_sum=2"], (2, 4)), (["rows_per_sum=1"], (1, 1)),
-    (["target=ecp5", "rows_per_sum=2"], (2, 1)),
+    ([], (8, 8)), (["target=ecp5"], (1, 1)), (["target=xilinx", "macs_per_multiplier=2"], (1, 2)),
+    (["macs_per_multiplier=2"], (1, 2)), (["rows_per_sum=2"], (2, 8)), (["rows_per_sum=1"], (1, 1)),
+    (["rows=4", "cols=4"], (4, 4)), (["target=ecp5", "rows_per_sum=2"], (2, 1)),
 ])
 def test_the_target_chooses_what_shares_a_register(settings, chosen):
     config = configuration("base", settings)
