@@ -10,16 +10,16 @@ numerators, whose weighted values are summed up in the other half.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle
 
 from ...hdl.isa import Function
-from ..machine.geometry import ceil_div
+from ..machine.geometry import ceil_div, even_parts
 from ..machine.memory import Region
 from .groups import Sentence
 from .linear import LinearScheduler
-from .planner import Plan
+from .planner import Plan, value_tiles
 from .recorder import DramArray, View
 from .tensors import Tensor
 
@@ -70,9 +70,9 @@ class AttentionScheduler:
         self._units: list[_Unit] = []
         for sentence in plan.group.sentences:
             for head in range(self._g.heads):
-                for first in range(sentence.start, sentence.start + sentence.length, plan.choice.unit):
-                    end = min(first + plan.choice.unit, sentence.start + sentence.length)
-                    self._units.append(_Unit(sentence, head, first, end, len(self._units)))
+                for first, end in even_parts(sentence.length, plan.choice.unit):
+                    rows = sentence.start + first, sentence.start + end
+                    self._units.append(_Unit(sentence, head, *rows, len(self._units)))
 
     def begin(self) -> None:
         """The first unit's scores and softmax; nothing where keys come in chunks."""
@@ -106,28 +106,36 @@ class AttentionScheduler:
         assert pending is not None
         pending()
 
-    def interleave(self, project: Callable[[int, int], Callable[[], None]]) -> None:
-        """Everything, together with the projection of the values: ``project(head, accumulator)`` records the products
-        of a head's, whose accumulators start at ``accumulator``, and returns what records their epilogue.
+    def interleave(self, project: Callable[[int, int, int, int], Callable[[], None]]) -> None:
+        """Everything, together with the projection of the values: ``project(head, first tile, tiles, accumulator)``
+        records the products of a head's values for the tokens of some column tiles, whose accumulators start at
+        ``accumulator``, and returns what records their epilogue. Units are a head of a whole sentence.
 
-        In a phase the array makes the scores of a head, the values of the head before, and the weighted values of the
+        In a phase the array makes the scores of a unit, the values of the unit before, and the weighted values of the
         one before that, all in one half; then the vector engine works on these while the array makes those of the next
         phase in the other half. So whichever has more to do never waits for the other, but at the ends."""
-        heads = len(self._units)
-        for phase in range(heads + 2):
+        units = sorted(self._units, key=lambda unit: (unit.head, unit.first))
+        units = [replace(unit, index=index) for index, unit in enumerate(units)]
+        done = 0  # tiles of tokens of the head for which there are values
+        for phase in range(len(units) + 2):
             half, epilogues = self._linear.next_half(), list[Callable[[], None]]()
-            if phase < heads:
-                self._scores(self._units[phase], half)
-            if 0 < phase <= heads:
-                unit = self._units[phase - 1]
-                place = half + unit.rows * self._g.tiles(unit.sentence.window_words)
-                epilogues.append(project(unit.head, place))
+            place = half
+            if phase < len(units):
+                self._scores(units[phase], half)
+                place += units[phase].rows * self._g.tiles(units[phase].sentence.window_words)
+            if 0 < phase <= len(units):
+                unit = units[phase - 1]
+                done = 0 if unit.head != units[phase - 2].head else done
+                end = value_tiles(self._g, unit.sentence)
+                if end > done:
+                    epilogues.append(project(unit.head, done, end - done, place))
+                    done = end
             if phase > 1:
-                epilogues.append(self._values(self._units[phase - 2], half))
+                epilogues.append(self._values(units[phase - 2], half))
             for epilogue in reversed(epilogues):
                 epilogue()
-            if phase < heads:
-                self._softmax(self._units[phase], half)
+            if phase < len(units):
+                self._softmax(units[phase], half)
 
     def _comment(self, unit: _Unit, what: str) -> str:
         return (

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ...hdl.isa import ROW_RECORD, Function
+from ...hdl.vector.issuer import group_cycles
 from ..machine.geometry import Geometry, ceil_div
 from ..machine.layout import LayerImage, WeightImage
 from .recorder import Recorder, View
@@ -49,6 +50,8 @@ class LinearScheduler:
         self._chunk_words = min(_CHUNK_WORDS, ring_words // 4)
         self._step_words = min(step_words, geometry.config.half_words)
         self._half = 0
+        #: Cycles for which the vector engine still works in the accumulator half that is not the next step's.
+        self.owed = 0
 
     def next_half(self) -> int:
         """The accumulator half of the next step: they take turns."""
@@ -113,11 +116,20 @@ class LinearScheduler:
         most = min(most, max(1, self._ring_words // 4 // cost) * g.tile_step)
         total = g.tiles(words)
         most = ceil_div(ceil_div(total, ceil_div(total, most)), g.tile_step) * g.tile_step
-        for tile in range(0, total, most):
-            tiles = min(most, total - tile)
+        first = self._first_tiles(weight, m, most) if not staged else most
+        for tile in [0, *range(min(first, total), total, most)]:
+            tiles = min(most if tile else first, total - tile)
             word = tile * self.config.cols // self.config.rows
             end = min(words, (tile + tiles) * self.config.cols // self.config.rows)
             yield Step(tile, tiles, word, end - word, self.next_half())
+
+    def _first_tiles(self, weight: WeightImage, m: int, most: int) -> int:
+        """Column tiles of the first of several steps of ``m`` rows, else of ``most``: as many as the array has to do
+        while the vector engine works in the other half."""
+        owed, self.owed = self.owed, 0
+        step = self.geometry.tile_step
+        tiles = ceil_div(ceil_div(owed, max(m, self.config.cols) * weight.k_words), step) * step
+        return max(most, min(tiles, self.config.half_words // m // step * step))
 
     def parts(self, step: Step, m: int, records: int, staged: bool) -> Iterator[Step]:
         """``step`` in parts whose parameters, ``records`` of each column, the ring has room for beside weights;
@@ -133,13 +145,14 @@ class LinearScheduler:
             end = min(step.words, (tile + tiles) * self.config.cols // self.config.rows)
             yield Step(step.tile + tile, tiles, step.word + word, end - word, step.accumulator + tile * m)
 
-    def tapered(self, weight: WeightImage, m: int, words: int) -> list[Step]:
+    def tapered(self, weight: WeightImage, m: int, words: int, epilogue: Function) -> list[Step]:
         """Cut ``words`` words of results into two steps, in either half: the second with as few tiles as let the first
-        one's epilogue hide under its product. One step, where that is the whole."""
+        one's ``epilogue`` hide under its product. One step, where that is the whole."""
         g = self.geometry
         total = g.tiles(words)
-        groups = self.config.cols // self.config.lanes
-        last = ceil_div(ceil_div(total * groups, groups + weight.k_words), g.tile_step) * g.tile_step
+        vector = group_cycles(self.config, epilogue, m) * self.config.cols // self.config.lanes
+        array = max(m, self.config.cols) * weight.k_words
+        last = ceil_div(ceil_div(total * vector, vector + array), g.tile_step) * g.tile_step
         cuts = [0, total - last, total] if 0 < last < total else [0, total]
         steps = []
         for tile, end in pairwise(cuts):
@@ -307,23 +320,25 @@ class LinearScheduler:
         self,
         name: str,
         x: View,
-        tokens: int,
         first: int,
         count: int,
+        tile: int,
+        words: int,
         accumulator: int,
         write: Callable[[int, int, int, int, int, int], None],
     ) -> Callable[[], None]:
-        """``count`` channels from ``first`` on of :meth:`transposed`, whose accumulators are those from ``accumulator``
-        on; returns what records their epilogue."""
-        g, weight = self.geometry, self.weight(name)
-        words = g.words(tokens)
-        rows = ceil_div(count, ceil_div(count, max(self.config.cols, self._chunk_words // weight.row_words)))
+        """``count`` channels from ``first`` on of :meth:`transposed`, for ``words`` words of columns from column tile
+        ``tile`` on, whose accumulators are those from ``accumulator`` on; returns what records their epilogue."""
+        g, config, weight = self.geometry, self.config, self.weight(name)
+        rows = ceil_div(count, ceil_div(count, max(config.cols, self._chunk_words // weight.row_words)))
+        aligned = g.aligned_rows(weight.row_words)
+        rows = ceil_div(rows, aligned) * aligned
         for part in range(0, count, rows):
-            tile, within = divmod(first + part, self.config.cols)
+            weight_tile, within = divmod(first + part, config.cols)
             m = min(rows, count - part)
             self.recorder.matmul(
-                self._piece(weight, tile, 1, 0, within, m),
-                x,
+                self._piece(weight, weight_tile, 1, 0, within, m),
+                x.at(tile * config.cols),
                 accumulator + part,
                 m,
                 g.tiles(words),
@@ -333,8 +348,8 @@ class LinearScheduler:
             )
 
         def epilogue() -> None:
-            row = self.config.row_entries - count
+            row = config.row_entries - count
             self._load_rows(name, first, count, row)
-            write(first, count, 0, words, accumulator, row)
+            write(first, count, tile * config.cols // config.rows, words, accumulator, row)
 
         return epilogue

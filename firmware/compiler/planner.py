@@ -4,7 +4,7 @@ computed."""
 from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 
 from ...hdl.bus.bursts import BURST_BEATS
 from ...hdl.config import AcceleratorConfig
@@ -15,7 +15,7 @@ from ..machine.layout import LayerImage, ModelImage
 from ..machine.memory import Phase, Region, pack
 from .groups import Group, Sentence
 
-__all__ = ["STEP_WORDS", "Choice", "Plan", "plans"]
+__all__ = ["STEP_WORDS", "Choice", "Plan", "plans", "value_tiles"]
 
 #: Cycles of the vector engine's start-ups and drains in an attention unit, and what a unit costs on top.
 _SOFTMAX_OVERHEAD = 130
@@ -324,21 +324,33 @@ def _cost(geometry: Geometry, group: Group, layer: LayerImage, choice: Choice) -
     return max(array + exposed, bus) + 0.1 * min(array, bus) + 1e-3 * (blocks + panels)
 
 
+def value_tiles(geometry: Geometry, sentence: Sentence) -> int:
+    """Column tiles of tokens for which there must be values before those of ``sentence`` are weighted."""
+    g = geometry
+    return ceil_div(g.tiles(sentence.window // g.config.rows + sentence.window_words), g.tile_step) * g.tile_step
+
+
 def _take_turns(geometry: Geometry, group: Group, layer: LayerImage, unit: int) -> bool:
     """Whether the values of a head are made while the vector engine does the softmax of another: where that takes
-    longer than the products of a unit. One sentence, whose units are whole heads, and heads of whole tiles, which as
-    many rows of A fill; scores, values and weighted values in one accumulator half."""
+    longer than the products of a unit. Units are whole heads of a sentence, and the channels of a head rows enough
+    for the array, which begin at a whole beat; scores, values and weighted values lie in one accumulator half."""
     g, config = geometry, geometry.config
-    sentence, *others = group.sentences
-    if others or unit < sentence.length or g.heads < 2 or layer.weights["value"].pieces > 1:
+    if any(unit < s.length for s in group.sentences) or g.heads < 2 or layer.weights["value"].pieces > 1:
         return False
-    if g.tiles(g.head_words) * config.cols != g.head or 2 * unit + g.head + config.bus_bytes > config.row_entries:
+    if g.head < config.cols or 2 * unit + g.head + config.bus_bytes > config.row_entries:
         return False
-    scores, values = g.tiles(sentence.window_words), g.tiles(g.head_words)
-    if unit * (scores + values) + g.head * scores > config.half_words:
+    if g.head % g.aligned_rows(layer.weights["value"].row_words):
         return False
-    vector, array = _attention_cycles(g, sentence, unit)
-    return (g.heads - 1) * (vector - array) > 2 * _SOFTMAX_OVERHEAD
+    most = max(g.tiles(s.window_words) for s in group.sentences)
+    ends = [0, *(value_tiles(g, s) for s in group.sentences)]
+    share = max(end - start for start, end in pairwise(ends))
+    if unit * (most + g.tiles(g.head_words)) + g.head * share > config.half_words:
+        return False
+    waits = 0
+    for sentence in group.sentences:
+        vector, array = _attention_cycles(g, sentence, sentence.length)
+        waits += vector - array
+    return (g.heads - 1) * waits > 2 * _SOFTMAX_OVERHEAD
 
 
 def _attention_cycles(geometry: Geometry, sentence: Sentence, unit: int) -> tuple[int, int]:

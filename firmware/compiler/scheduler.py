@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 from ...hdl.isa import Function
+from ...hdl.vector.issuer import group_cycles
+from ..machine.geometry import even_parts
 from ..machine.layout import ModelImage
 from ..machine.memory import Phase
 from .attention import AttentionScheduler, AttentionTensors
@@ -21,6 +23,9 @@ from .recorder import DramArray, Recorder, View
 from .tensors import Pieces, Rows, Tensor
 
 __all__ = ["GroupScheduler", "Homes"]
+
+#: Cycles in which an instruction of the vector engine starts up, and ends, at most.
+_START_UP = 60
 
 
 class Homes:
@@ -60,10 +65,7 @@ class GroupScheduler:
         self._homes = homes
         self._linear = LinearScheduler(self._g, recorder, homes.base, plan.ring_words, plan.step_words)
         self._layer = 0
-        self._blocks = [
-            (first, min(first + plan.choice.block, self._group.tokens))
-            for first in range(0, self._group.tokens, plan.choice.block)
-        ]
+        self._blocks = even_parts(self._group.tokens, plan.choice.block)
 
     def run(self) -> None:
         """Record every layer."""
@@ -186,8 +188,12 @@ class GroupScheduler:
             if self._plan.choice.turns:
                 assert isinstance(panel, View)
 
-                def project(head: int, accumulator: int, x: View = panel) -> Callable[[], None]:
-                    return linear.transposed_part("value", x, tokens, head * g.head, g.head, accumulator, write)
+                def project(
+                    head: int, tile: int, tiles: int, accumulator: int, x: View = panel
+                ) -> Callable[[], None]:
+                    words = min(g.words(tokens), (tile + tiles) * g.config.cols // g.config.rows)
+                    words -= tile * g.config.cols // g.config.rows
+                    return linear.transposed_part("value", x, head * g.head, g.head, tile, words, accumulator, write)
 
                 attention.interleave(project)
                 return
@@ -211,8 +217,11 @@ class GroupScheduler:
         bounds = [row for low, high in pairwise(cuts) for row in range(low, high, limit)] + [cuts[-1]]
         for first, end in pairwise(bounds):
             m = end - first
-            steps = (linear.tapered(weight, m, words) if tapered and m * g.tiles(words) <= g.config.half_words else
-                     linear.steps(weight, m, words, False, g.config.parameter_words, result.region is None))
+            if tapered and m * g.tiles(words) <= g.config.half_words:
+                steps = linear.tapered(weight, m, words, Function.REQUANTISE)
+            else:
+                steps = list(linear.steps(
+                    weight, m, words, False, g.config.parameter_words, result.region is None))
             for step in steps:
                 parts = ready if first == base and step.tile == 0 else ()
                 linear.product(name, panel.from_row(first - base), m, step, parts, step.tiles)
@@ -313,11 +322,15 @@ class GroupScheduler:
 
         def steps() -> list[Step]:
             if split:
-                return linear.tapered(linear.weight(name), m, words)
+                return linear.tapered(linear.weight(name), m, words, Function.RESIDUAL)
             return list(linear.steps(linear.weight(name), m, words, not apart, 3 * g.config.parameter_words, staged))
 
+        seen = 0  # words of the rows whose statistics are begun
+
         def residual(part: Step, final: bool) -> None:
+            nonlocal seen
             mean = self._image.mean
+            seen += part.words
             self._recorder.vector(
                 Function.RESIDUAL,
                 part.accumulator,
@@ -327,8 +340,8 @@ class GroupScheduler:
                 operand=source.read(part.word, part.words),
                 multiplier=mean.multiplier,
                 shift=mean.shift,
-                continues=part.word > 0,
-                unfinished=not final or part.word + part.words < words,
+                continues=seen > part.words,
+                unfinished=not final or seen < words,
                 comment=f"layer {self._layer} {name} {rest}",
             )
 
@@ -348,7 +361,8 @@ class GroupScheduler:
         made: list[Step] = []
         for step in steps():
             linear.product(name, a, m, step, parts if step.tile == 0 else (), 1)
-            for part in linear.parts(step, m, 2, staged):
+            # The last part first: before its products are there, the array does not give the half back.
+            for part in reversed(list(linear.parts(step, m, 2, staged))):
                 residual(part, final=True)
             made.append(step)
         if split and len(made) > 1:
@@ -358,11 +372,14 @@ class GroupScheduler:
             for part in linear.parts(step, m, 1, staged):
                 normalise(part)
                 ready.append((part.word, part.words))
+        seen = 0
         for step in steps() if apart else []:
             linear.product(name, a, m, step)
-            for part in linear.parts(step, m, 2, staged):
+            for part in reversed(list(linear.parts(step, m, 2, staged))):
                 residual(part, final=False)
             for part in linear.parts(step, m, 1, staged):
                 normalise(part)
         result.finish()
+        if not split:
+            linear.owed = 2 * (group_cycles(g.config, Function.LAYER_NORM, m) * g.groups(made[-1].words) + _START_UP)
         return ready if split else []

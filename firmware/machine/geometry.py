@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from math import gcd
 
 from ...hdl.config import AcceleratorConfig
 from ...sim.golden.parameters import QuantisedEncoder
 
-__all__ = ["CompileError", "Geometry", "ceil_div"]
+__all__ = ["CompileError", "Geometry", "ceil_div", "even_parts"]
 
 
 class CompileError(ValueError):
@@ -16,6 +18,14 @@ class CompileError(ValueError):
 def ceil_div(a: int, b: int) -> int:
     """a / b, rounded up."""
     return -(-a // b)
+
+
+def even_parts(total: int, most: int) -> list[tuple[int, int]]:
+    """First and end of the fewest parts of at most ``most`` that make up ``total``: equal, or the first ones larger by
+    one."""
+    count = ceil_div(total, most)
+    ends = [index * (total // count) + min(index, total % count) for index in range(count + 1)]
+    return list(pairwise(ends))
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,10 @@ class Geometry:
         """A row of weights has a multiple of as many words, so that a tile is a multiple of the bus width: only arrays
         of 4 x 4 need padding for that."""
         return max(1, self.config.bus_bytes // (self.config.rows * self.config.cols))
+
+    def aligned_rows(self, words: int) -> int:
+        """Of rows of ``words`` words, one after the other, every how many begins at a whole beat."""
+        return self.config.bus_bytes // gcd(self.config.bus_bytes, words * self.config.word_bytes)
 
     def piece_words(self, words: int) -> int:
         """Words of the pieces of a reduction of ``words`` words, so that ``cols`` rows of a piece take little of the

@@ -53,22 +53,33 @@ def slots_of(program: Program) -> list[Slot]:
     return estimate(program.geometry.config, program.instructions, program.edges).slots
 
 
-@pytest.mark.parametrize("length", [8, 24, 61])
-def test_values_are_made_while_softmax_works(length: int) -> None:
+@pytest.mark.parametrize(
+    ("width", "heads", "lengths", "products"),
+    [
+        (64, 4, [8], 4),
+        (64, 4, [24], 4),
+        (64, 4, [61], 4),
+        (64, 4, [24, 24], 8),
+        (64, 4, [20, 3, 19], 8),  # those of the second sentence are among the first one's
+        (60, 5, [24], 5),  # heads of 12: a tile and a half
+    ],
+)
+def test_values_are_made_while_softmax_works(width: int, heads: int, lengths: list[int], products: int) -> None:
     """Where softmax takes longer than the products of a head, and every tensor equals golden."""
-    encoder = random_encoder(64, 64, 4, 2)
+    encoder = random_encoder(width, 64, heads, 2)
     accelerator = Accelerator(FunctionalTransport(NARROW, 1 << 24, check_races=True, seed=1), NARROW)
     accelerator.load(encoder)
-    x = random_tokens(np.random.default_rng(length), length, 64)
-    result = accelerator.run([x], keep=KEEPABLE)
+    rng = np.random.default_rng(sum(lengths))
+    batch = [random_tokens(rng, length, width) for length in lengths]
+    result = accelerator.run(batch, keep=KEEPABLE)
     assert result.program.plans[0].choice.turns
-    golden = run_encoder(encoder, x)
-    for kept, layer in zip(result.tensors[0], golden, strict=True):
-        for name, values in kept.items():
-            np.testing.assert_array_equal(values, layer[name], name, strict=True)
+    for x, tensors in zip(batch, result.tensors, strict=True):
+        for kept, layer in zip(tensors, run_encoder(encoder, x), strict=True):
+            for name, values in kept.items():
+                np.testing.assert_array_equal(values, layer[name], name, strict=True)
     instructions = [i for i in result.program.instructions if i.comment.startswith("layer 0")]
     values = [k for k, i in enumerate(instructions) if i.opcode is Opcode.MATMUL and "value row" in i.comment]
-    assert len(values) == 4
+    assert len(values) == products
     for first, end in pairwise(values):
         assert any(i.function is Function.EXPONENTIAL for i in instructions[first:end])
 
@@ -85,8 +96,7 @@ def test_the_array_hardly_waits_for_softmax() -> None:
     ("config", "shape", "lengths"),
     [
         (BASE, MINILM, [128]),  # the products take longer
-        (NARROW, (64, 64, 4), [24, 24]),  # several sentences
-        (NARROW, (60, 64, 5), [24]),  # heads of 12, not of whole tiles
+        (NARROW, (20, 64, 5), [24]),  # heads of 4, of too few rows
         (NARROW, (16, 64, 1), [24]),  # one head: nothing to take turns with
         (AcceleratorConfig(rows=8, cols=8, lanes=4, row_entries=64), (64, 64, 4), [60]),  # the row table is too small
     ],
