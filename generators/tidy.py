@@ -1,6 +1,7 @@
 """Makes Amaranth's Verilog read like Verilog: registers with enables in place of next-state variables."""
 
 import re
+from collections import Counter
 
 __all__ = ["tidy"]
 
@@ -14,12 +15,17 @@ _NEXT_STATE = re.compile(
 # operand, $signed would not extend a sign.
 _EXTENDED = re.compile(
     rf"^( +(?:assign )?{_NAME}(?: ?\[[\d:]+\] ?)? *<?= )\{{ (({_NAME})\[(\d+)\])(?:, \2)*, \3 ?\}}(?=;$)", re.MULTILINE)
+_WIRE = re.compile(rf"^(?:  \(\* .* \*\)\n)*  wire (?:\[[\d:]+\] )?({_NAME});\n", re.MULTILINE)
+_PORT = re.compile(rf"^  (?:input|output) (?:\[[\d:]+\] )?({_NAME});\n", re.MULTILINE)
+_ASSIGNMENT = re.compile(rf"^  assign ({_NAME})(?: ?\[[\d:]+\] ?)? = (.*);\n", re.MULTILINE)
 _WORD = re.compile(rf"^  (?:wire|reg) \[(\d+):0\] ({_NAME})(?: = \S+)?;$", re.MULTILINE)
 
 
 def tidy(text: str) -> str:
     """The same circuit, shorter, and the same at its start: what registers and memories begin with stays.
 
+    * A wire that nothing reads and whose name Amaranth has made goes, with what is assigned to it: the fields of a
+      structure, which have names beside the structure's own, and both sides of a connection.
     * A variable that only holds what a register will become, ``next = register; if (e) next = value;`` and
       ``register <= next``, is replaced by ``if (e) register <= value``: the register's own block says when it
       changes, and a simulator skips it when it does not.
@@ -48,7 +54,32 @@ def _without_brackets(text: str) -> str:
 
 
 def _tidy_module(module: str) -> str:
-    return _with_signs(_with_enables(module))
+    return _with_signs(_with_enables(_without_unread(module)))
+
+
+def _without_unread(module: str) -> str:
+    wires = {name for name in _WIRE.findall(module) if "." in name or "$" in name} - set(_PORT.findall(module))
+    mentions = Counter(re.findall(_NAME, module))
+    values: dict[str, list[str]] = {wire: [] for wire in wires}
+    for wire, value in _ASSIGNMENT.findall(module):
+        if wire in wires:
+            values[wire].append(value)
+
+    def unread(wire: str) -> bool:
+        """It is named where it is declared and assigned, and nowhere else."""
+        return mentions[wire] == 1 + len(values[wire])
+
+    gone: set[str] = set()
+    found = [wire for wire in wires if unread(wire)]
+    while found:
+        wire = found.pop()
+        gone.add(wire)
+        for name in re.findall(_NAME, " ".join(values[wire])):
+            mentions[name] -= 1
+            if name in wires and name not in gone and unread(name):
+                found.append(name)
+    module = _ASSIGNMENT.sub(lambda match: "" if match[1] in gone else match[0], module)
+    return _WIRE.sub(lambda match: "" if match[1] in gone else match[0], module)
 
 
 def _with_signs(module: str) -> str:

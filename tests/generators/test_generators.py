@@ -137,6 +137,43 @@ endmodule
     assert "$1" not in alone
 
 
+def test_tidy_leaves_out_what_nobody_reads():
+    """Where Amaranth has made its name. Wires that are read by others of them alone go as well; ports, parts that are
+    read, what an instance drives and what has a name of its own stay."""
+    text = """module top(a, q, r);
+  input [3:0] a;
+  wire [3:0] a;
+  output q;
+  wire q;
+  output [1:0] r;
+  wire [1:0] r;
+  (* keep_not = 1'h1 *)
+  wire [3:0] \\a.copy ;
+  wire [1:0] \\a.copy.low ;
+  wire \\b$2 ;
+  wire b;
+  wire [1:0] \\c$1 ;
+  wire driven;
+  wire of_two;
+  assign \\a.copy  = a;
+  assign \\a.copy.low  = \\a.copy [1:0];
+  assign \\b$2  = \\a.copy [0];
+  assign b = a[2];
+  assign \\c$1 [0] = a[0];
+  assign \\c$1 [1] = of_two;
+  assign of_two = a[1];
+  assign q = of_two;
+  assign r = 2'h0;
+  unit unit (
+    .out(driven)
+  );
+endmodule
+"""
+    gone = ("keep_not", "a.copy", "b$2", "c$1")
+    kept = [line for line in text.splitlines() if not any(part in line for part in gone)]
+    assert tidy(text) == "\n".join(kept) + "\n"
+
+
 def test_tidy_extends_a_sign_only_where_it_is_one():
     text = """module top(a, b, c, q, r, s);
   input [3:0] a;
@@ -169,9 +206,10 @@ endmodule
 def test_no_element_of_an_array_is_called_as_a_bit(verilog):
     assert not re.search(r"\\\S*\[", verilog)
     assert "$signal" not in verilog  # Amaranth's name for one that nobody named
-    text = "module top(\\a[1] , a_1, b);\n  wire \\x.a[1].y ;\n  assign b = \\a[1] [2:0] & a_1[1];\nendmodule\n"
+    text = ("module top(\\a[1] , a_1, b);\n  wire \\x.a[1].y ;\n"
+            "  assign b = \\a[1] [2:0] & a_1[1] & \\x.a[1].y ;\nendmodule\n")
     assert tidy(text) == ("module top(a_1_ , a_1, b);\n  wire \\x.a_1.y ;\n"
-                          "  assign b = a_1_ [2:0] & a_1[1];\nendmodule\n")
+                          "  assign b = a_1_ [2:0] & a_1[1] & \\x.a_1.y ;\nendmodule\n")
 
 
 def test_header_agrees_with_python(tmp_path):
