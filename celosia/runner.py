@@ -63,8 +63,8 @@ class RunReport:
     ``similarity``, of two texts, is that of their embeddings by the model's function: in float, and on the accelerator.
     ``cycles_per_second`` is the speed of a simulation, in cycles of the accelerator per second of the host.
     ``timelines``: of each program that ran, if they were wanted.
-    ``notes``: what was chosen without being asked, or left out, when the model was read, and which texts were cut; a
-    sentence each.
+    ``notes``: what was chosen without being asked, or left out, when the model was read, which texts were cut, which
+    counters stopped; a sentence each.
     ``advice``: which parameter to raise, where a program took far longer than its bound.
     """
 
@@ -242,10 +242,13 @@ def run_texts(
         (a, a8), (b, b8) = embeddings
         similarity = model.similarity(a, b), model.similarity(a8, b8)
     counters = {name: sum(result.counters[name] for result in results) for name in results[0].counters}
+    stopped = sorted({name for result in results for name in result.stopped})
+    stops = [f"the counter {name} stopped, and shows less than there was: raise counter_bits, which is "
+             f"{accelerator.config.counter_bits}" for name in stopped]
     return RunReport(
         config=accelerator.config.name, model=model.name, texts=rows,
         layers=_layer_rows(results, roofline, agreement.cosines()), mismatches=mismatches, tensors=compared,
         cycles=counters["cycles"], roofline_bound=roofline, macs=sum(macs(result.program) for result in results),
         counters=counters, seconds=seconds, similarity=similarity, timelines=timelines,
-        notes=(*model.notes, *model.text_notes(texts)),
+        notes=(*model.notes, *model.text_notes(texts), *stops),
         advice=next(filter(None, (advice(result.program, result.counters["cycles"]) for result in results)), None))

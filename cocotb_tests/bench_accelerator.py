@@ -5,7 +5,7 @@ import random
 import cocotb
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.control.control import constant_registers
-from celosia.hdl.isa import END, INSTRUCTION_BYTES, SEMAPHORE_BITS, TRANSFER, Opcode
+from celosia.hdl.isa import END, INSTRUCTION_BYTES, SEMAPHORE_BITS, TRANSFER, Engine, Opcode, semaphore_index
 from celosia.hdl.registers import DEFAULT_WATCHDOG, ErrorCause, register
 from cocotb.triggers import ReadOnly, RisingEdge
 
@@ -192,12 +192,13 @@ async def small_programs_fail_as_they_should(dut):
     await fails(b"", ErrorCause.FETCH_OUTSIDE_WINDOW, 0, at=BASE - INSTRUCTION_BYTES)
     await fails(load() + load(), ErrorCause.FETCH_OUTSIDE_WINDOW, 2, at=LIMIT - 2 * INSTRUCTION_BYTES)
     await fails(bytes(INSTRUCTION_BYTES), ErrorCause.ILLEGAL_INSTRUCTION, 0)
-    await fails(code(load(signal=1), load(wait=2)), ErrorCause.WATCHDOG, 1)
+    given, taken = semaphore_index(Engine.LOAD, Engine.MATMUL), semaphore_index(Engine.MATMUL, Engine.LOAD)
+    await fails(code(load(signal=1 << given), load(wait=1 << taken)), ErrorCause.WATCHDOG, 1)
     most = (1 << SEMAPHORE_BITS) - 1
-    await fails(code(*[load(signal=4)] * (most + 3)), ErrorCause.SEMAPHORE_OVERFLOW, most)
+    await fails(code(*[load(signal=1 << given)] * (most + 3)), ErrorCause.SEMAPHORE_OVERFLOW, most)
     # As often as the counter can count is allowed, and a semaphore that is left over does not reach the next.
     for _ in range(2):
-        memory.data[PROGRAM:LIMIT] = code(*[load(signal=4)] * most).ljust(LIMIT - PROGRAM, b"\0")
+        memory.data[PROGRAM:LIMIT] = code(*[load(signal=1 << given)] * most).ljust(LIMIT - PROGRAM, b"\0")
         await accelerator.launch(PROGRAM)
         assert await accelerator.ended() == status_of(done=1)
     await accelerator.run(Job(CONFIG, SMALL, [2]))

@@ -12,7 +12,7 @@ SMALL = {"bus_bits": 64, "scratchpad_kib": 16, "scratchpad_banks": 4, "accumulat
          "max_k": 64, "max_n": 64, "max_tokens": 16}
 CONFIGS = {
     "square": AcceleratorConfig(rows=4, cols=4, **SMALL),
-    "wide": AcceleratorConfig(rows=4, cols=8, outstanding_reads=1, queue_depth=2, **SMALL),
+    "wide": AcceleratorConfig(rows=4, cols=8, outstanding_reads=1, queue_depth=2, load_queue_depth=2, **SMALL),
     "tall": AcceleratorConfig(rows=8, cols=4, **SMALL),
 }
 

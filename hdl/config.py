@@ -69,7 +69,10 @@ class AcceleratorConfig:
     outstanding_reads: int = _parameter(
         8, "bursts", "a power of two from 1 to 16", "read bursts in flight on the memory bus")
     queue_depth: int = _parameter(
-        16, "instructions", "a power of two from 2 to 64", "depth of each engine's instruction queue")
+        4, "instructions", "a power of two from 2 to 64", "depth of the instruction queue of every engine but load")
+    load_queue_depth: int = _parameter(
+        16, "instructions", "a power of two from 2 to 64",
+        "depth of the load engine's instruction queue: how far loads run ahead of what they are for")
     row_entries: int = _parameter(
         512, "rows", "a power of two from 64 to 1024",
         "entries of the row table: rows whose softmax or LayerNorm statistics are alive at once")
@@ -79,6 +82,8 @@ class AcceleratorConfig:
     max_n: int = _parameter(
         4096, "elements", "a power of two from 64 to 32768", "widest row of a LayerNorm, bounds its sums")
     max_tokens: int = _parameter(512, "tokens", "a power of two from 16 to 4096", "longest sequence")
+    counter_bits: int = _parameter(
+        40, "bits", "from 32 to 64", "width of a performance counter, which stops when its highest bit is set")
 
     def __post_init__(self) -> None:
         for spec in fields(self):
@@ -101,7 +106,8 @@ class AcceleratorConfig:
         for name, low, high in [
             ("rows", 4, 64), ("cols", 4, 64), ("scratchpad_kib", 16, 1024), ("scratchpad_banks", 2, 16),
             ("accumulator_kib", 16, 1024), ("outstanding_reads", 1, 16), ("queue_depth", 2, 64),
-            ("row_entries", 64, 1024), ("max_k", 64, 32768), ("max_n", 64, 32768), ("max_tokens", 16, 4096),
+            ("load_queue_depth", 2, 64), ("row_entries", 64, 1024), ("max_k", 64, 32768), ("max_n", 64, 32768),
+            ("max_tokens", 16, 4096),
         ]:
             value = getattr(self, name)
             self._check(name, _is_power_of_two(value) and low <= value <= high)
@@ -112,6 +118,7 @@ class AcceleratorConfig:
         self._check("scratchpad_kib", self.scratchpad_words <= 65536)
         self._check("bus_bits", self.bus_bits in (64, 128, 256))
         self._check("address_bits", 32 <= self.address_bits <= 48)
+        self._check("counter_bits", 32 <= self.counter_bits <= 64)
 
     def _check(self, name: str, holds: bool) -> None:
         if not holds:

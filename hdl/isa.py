@@ -15,6 +15,10 @@ Rules
 4. ``END`` waits until every engine has finished, then ends the program; it takes and gives no semaphore.
 5. Of the bits that an opcode does not define, the hardware ignores each and the assembler writes zero. Of the fields
    of VECTOR it ignores those that its function does not use.
+6. A semaphore has one giver and one taker: number ``4 * giver + taker`` belongs to the engines of these numbers (LOAD
+   0, STORE 1, MATMUL 2, VECTOR 3), which are two. An instruction that signals or waits for another one is illegal.
+7. An instruction waits only for signals of instructions before it in the program: while one has not finished, those
+   that come more than a few hundred after it are not handed out.
 """
 
 from dataclasses import dataclass
@@ -46,6 +50,8 @@ __all__ = [
     "Format",
     "Function",
     "Opcode",
+    "semaphore_engines",
+    "semaphore_index",
 ]
 
 INSTRUCTION_BYTES = 32
@@ -62,6 +68,17 @@ class Engine(Enum, shape=2):
     STORE = 1
     MATMUL = 2
     VECTOR = 3
+
+
+def semaphore_index(giver: Engine, taker: Engine) -> int:
+    """The semaphore by which ``giver`` tells ``taker`` that something is done (rule 6)."""
+    return giver.value * len(Engine) + taker.value
+
+
+def semaphore_engines(index: int) -> tuple[Engine, Engine]:
+    """Giver and taker of a semaphore: the inverse of :func:`semaphore_index`. Nobody has one to itself."""
+    giver, taker = divmod(index, len(Engine))
+    return Engine(giver), Engine(taker)
 
 
 class Opcode(Enum, shape=8):

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from .enums import Enum
 
-__all__ = ["ACCELERATOR_ID", "COUNTERS", "DEFAULT_WATCHDOG", "LOSSES", "REGISTERS", "VERSION", "WIDE_BITS", "Access",
-           "Bits", "ErrorCause", "Register", "register"]
+__all__ = ["ACCELERATOR_ID", "COUNTERS", "COUNTER_BITS", "DEFAULT_WATCHDOG", "LOSSES", "REGISTERS", "VERSION",
+           "WIDE_BITS", "Access", "Bits", "ErrorCause", "Register", "register"]
 
 #: Reads as the ASCII characters "CELO".
 ACCELERATOR_ID = 0x43454C4F
@@ -14,8 +14,10 @@ ACCELERATOR_ID = 0x43454C4F
 VERSION = 0x0002_0000
 #: Cycles of the watchdog after a reset: more than any instruction takes with a memory that answers, a second or so.
 DEFAULT_WATCHDOG = 1 << 27
-#: Width of an address or a counter, which takes two registers: the upper one has the bits from 32 on.
+#: Width of an address, which takes two registers: the upper one has the bits from 32 on.
 WIDE_BITS = 48
+#: The same of a counter, of which a configuration has the lower ``counter_bits``; the others read as zero.
+COUNTER_BITS = 64
 
 
 class Access(Enum):
@@ -129,7 +131,8 @@ def _registers() -> tuple[Register, ...]:
           Bits("accumulator_kib", 12, 12, "accumulators, both halves, in KiB"),
           Bits("scratchpad_banks", 24, 8, "banks of the scratchpad"))),
         ("config_limits", read, "limits",
-         (Bits("row_entries", 0, 12, "row table entries"), Bits("queue_depth", 12, 8, "instructions in a queue"),
+         (Bits("row_entries", 0, 12, "row table entries"),
+          Bits("queue_depth", 12, 8, "instructions in a queue, but that of loads"),
           Bits("address_bits", 20, 8, "width of an AXI4 address"))),
         ("config_sizes", read, "largest sizes, as binary logarithms",
          (Bits("max_k_log2", 0, 8, "longest reduction"), Bits("max_n_log2", 8, 8, "widest LayerNorm row"),
@@ -159,15 +162,20 @@ def _registers() -> tuple[Register, ...]:
         ("window_limit_high", write, upper, ()),
         ("watchdog", write, "cycles without any engine finishing an instruction after which the program is "
          f"stopped; 0 turns it off; {DEFAULT_WATCHDOG:,} after a reset", ()),
-        ("error_address_low", read, "DRAM byte address of the instruction that failed, bits 31 to 0", ()),
+        ("error_address_low", read, "DRAM byte address of the instruction that failed, zero while `cause` is, bits 31 "
+         "to 0", ()),
         ("error_address_high", read, upper, ()),
+        ("config_control", read, "control",
+         (Bits("counter_bits", 0, 8, "width of a performance counter, which stops when its highest bit is set: what it "
+               "reads then is the least that it can have been"),
+          Bits("load_queue_depth", 8, 8, "instructions in the queue of loads"))),
     ]
     registers = [Register(name, 4 * i, access, doc, bits, _width(name), resets.get(name, 0))
                  for i, (name, access, doc, bits) in enumerate(specs)]
     offset = 0x80
     for name, doc in COUNTERS:
         registers.append(Register(f"{name}_low", offset, read, f"{doc}, bits 31 to 0", ()))
-        registers.append(Register(f"{name}_high", offset + 4, read, upper, (), _width(f"{name}_high")))
+        registers.append(Register(f"{name}_high", offset + 4, read, f"bits {COUNTER_BITS - 1} to 32", ()))
         offset += 8
     return tuple(registers)
 

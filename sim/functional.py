@@ -12,7 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..hdl.config import AcceleratorConfig
-from ..hdl.isa import FORMATS, INSTRUCTION_BYTES, SEMAPHORE_BITS, SEMAPHORES, Engine, Function, Opcode
+from ..hdl.isa import (
+    FORMATS,
+    INSTRUCTION_BYTES,
+    SEMAPHORE_BITS,
+    SEMAPHORES,
+    Engine,
+    Function,
+    Opcode,
+    semaphore_engines,
+)
 from .functional_vector import VectorUnit
 from .golden import kernels
 from .memories import Memories, RuleError
@@ -139,6 +148,7 @@ class FunctionalMachine:
                 if instruction.engine is None:
                     self._end(fields, semaphores)
                     return work
+                self._own_semaphores(instruction.engine, fields)
                 for s in range(SEMAPHORES):
                     if fields["wait"] >> s & 1:
                         _require(semaphores[s] > 0, f"semaphore {s} must be above zero to be waited for")
@@ -172,6 +182,18 @@ class FunctionalMachine:
         _require(not fields["wait"] and not fields["signal"], "END must neither wait nor signal")
         for s, count in enumerate(semaphores):
             _require(count == 0, f"semaphore {s} must be back at zero, not at {count}")
+
+    @staticmethod
+    def _own_semaphores(engine: Any, fields: dict[str, int]) -> None:
+        for s in range(SEMAPHORES):
+            giver, taker = semaphore_engines(s)
+            found = f"not from {giver.name} to {taker.name}"
+            if fields["wait"] >> s & 1:
+                _require(taker is engine is not giver,
+                         f"semaphore {s} must go from another engine to {engine.name} to be waited for, {found}")
+            if fields["signal"] >> s & 1:
+                _require(giver is engine is not taker,
+                         f"semaphore {s} must go from {engine.name} to another engine to be signalled, {found}")
 
     def _execute(self, instruction: _Instruction, work: Work) -> None:
         fields = instruction.fields

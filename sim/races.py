@@ -3,8 +3,7 @@
 Rules
 -----
 1. Of two instructions of one engine, the earlier counts as finished for the later: the engine sees to it.
-2. The k-th wait on a semaphore takes the k-th signal. That holds only when one engine gives all signals of a
-   semaphore, and one engine takes them all.
+2. The k-th wait on a semaphore takes the k-th signal, since one engine gives them all and one takes them all.
 3. Where two engines touch the same place and at least one writes it, the later instruction must start after
    the earlier has finished, by a chain of signals and waits.
 4. No order in which the engines may run lets a semaphore count beyond its range.
@@ -19,7 +18,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hdl.isa import SEMAPHORE_BITS, SEMAPHORES, Engine
+from ..hdl.isa import SEMAPHORE_BITS, SEMAPHORES, Engine, semaphore_engines
 
 __all__ = ["Access", "RaceChecker", "RaceError", "Space"]
 
@@ -78,13 +77,11 @@ class RaceChecker:
         # What is known to have finished when an engine's last instruction started.
         self._known: list[_Clock] = [[0] * len(Engine) for _ in range(len(Engine))]
         self._tokens: list[deque[_Clock]] = [deque() for _ in range(SEMAPHORES)]
-        self._givers: dict[int, Engine] = {}
-        self._takers: dict[int, Engine] = {}
         self._given = [0] * SEMAPHORES
         self._taken: list[list[int]] = [[] for _ in range(SEMAPHORES)]
 
     def observe(self, engine: Engine, name: str, wait: int, signal: int, accesses: Sequence[Access]) -> None:
-        """The next instruction of the program: its masks of semaphores and what it touches.
+        """The next instruction of the program: its masks of semaphores, which are its engine's, and what it touches.
 
         Raises
         ------
@@ -96,7 +93,6 @@ class RaceChecker:
         number = engine.value
         known = self._known[number]
         for semaphore in _bits(wait):
-            self._one_engine(self._takers, semaphore, engine, "waited for")
             known = [max(pair) for pair in zip(known, self._tokens[semaphore].popleft(), strict=True)]
             self._taken[semaphore].append(now)
         self._known[number] = known
@@ -108,15 +104,8 @@ class RaceChecker:
         finished = list(known)
         finished[number] = now
         for semaphore in _bits(signal):
-            self._one_engine(self._givers, semaphore, engine, "signalled")
             self._tokens[semaphore].append(finished)
             self._count(semaphore, finished)
-
-    def _one_engine(self, table: dict[int, Engine], semaphore: int, engine: Engine, verb: str) -> None:
-        first = table.setdefault(semaphore, engine)
-        if first is not engine:
-            raise RaceError(f"semaphore {semaphore} must be {verb} by one engine, not by {first.name} and, "
-                            f"in {self._names[-1]}, by {engine.name}")
 
     def _check(self, access: Access, number: int, known: _Clock) -> None:
         history = self._histories[access.space]
@@ -141,8 +130,8 @@ class RaceChecker:
     def _count(self, semaphore: int, finished: _Clock) -> None:
         """Rule 4: of the signals given so far, at least those have been taken whose waits have finished."""
         self._given[semaphore] += 1
-        taker = self._takers.get(semaphore)
-        taken = 0 if taker is None else bisect_right(self._taken[semaphore], finished[taker.value])
+        _giver, taker = semaphore_engines(semaphore)
+        taken = bisect_right(self._taken[semaphore], finished[taker.value])
         if self._given[semaphore] - taken >= 1 << SEMAPHORE_BITS:
             raise RaceError(f"semaphore {semaphore} must not exceed {(1 << SEMAPHORE_BITS) - 1}, "
                             f"but may reach {self._given[semaphore] - taken} after {self._names[-1]}")

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 from celosia.hdl.config import AcceleratorConfig
-from celosia.hdl.isa import FIRST_PARAMETERS, FORMATS, SECOND_PARAMETERS, Function, Opcode
+from celosia.hdl.isa import (
+    FIRST_PARAMETERS,
+    FORMATS,
+    SECOND_PARAMETERS,
+    Engine,
+    Function,
+    Opcode,
+    semaphore_index,
+)
 from celosia.sim.functional import FunctionalMachine, ProgramError
 from celosia.sim.golden.parameters import FirstParameters, SecondParameters
 
@@ -67,8 +75,9 @@ def refusal(config, *program, **options):
     return str(caught.value)
 
 
-def bit(semaphore):
-    return 1 << semaphore
+def between(giver, taker):
+    """The mask of the semaphore that engine ``giver`` gives and ``taker`` takes."""
+    return 1 << semaphore_index(Engine[giver.upper()], Engine[taker.upper()])
 
 
 def pack_records(config, columns, *record_lists):
@@ -103,14 +112,16 @@ def second_parameters(rng, n, shift=14):
 
 def whole_product(config, m, n, k, parameter_bytes, out, step):
     rows = config.rows
+    weights, parameters = between("load", "matmul"), between("load", "vector")
+    sums, results = between("matmul", "vector"), between("vector", "store")
     return [
         load(words=m * k // rows, dram_address=DATA, scratchpad=0),
-        load(words=n * k // rows, dram_address=DATA + 0x1000, scratchpad=100, signal=bit(0)),
-        load(words=parameter_bytes // rows, dram_address=DATA + 0x2000, scratchpad=600, signal=bit(1)),
+        load(words=n * k // rows, dram_address=DATA + 0x1000, scratchpad=100, signal=weights),
+        load(words=parameter_bytes // rows, dram_address=DATA + 0x2000, scratchpad=600, signal=parameters),
         matmul(a=0, a_stride=2, b=100, b_stride=2, m=m, n_tiles=n // config.cols, k_tiles=2,
-               accumulator_stride=m, wait=bit(0), signal=bit(2)),
+               accumulator_stride=m, wait=weights, signal=sums),
         vector(Function.REQUANTISE, m=m, groups=n // config.lanes, accumulator_stride=m, destination=900,
-               destination_stride=n // rows, parameters=600, wait=bit(1) | bit(2), signal=bit(3)),
+               destination_stride=n // rows, parameters=600, wait=parameters | sums, signal=results),
         store(count=m, words=n // rows, dram_address=out, dram_stride=step, scratchpad=900,
-              scratchpad_stride=n // rows, wait=bit(3)),
+              scratchpad_stride=n // rows, wait=results),
     ]

@@ -140,17 +140,17 @@ async def commands_are_pulses(dut):
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def status_and_counters_are_shown(dut):
     bench = await Bench(dut).start()
-    for _ in range(3):
-        numbers = {name: random.getrandbits(48) for name, _ in COUNTERS}
+    for cause in (0, 1, 2, 4, 8, 0):
+        numbers = {name: random.getrandbits(CONFIG.counter_bits) for name, _ in COUNTERS}
         for name, number in numbers.items():
             getattr(dut, f"counters_{name}").value = number
         address = random.getrandbits(48)
         dut.status_error_address.value = address
         fields = {bits.name: random.getrandbits(1) for bits in register("status").bits}
-        fields["cause"] = random.randrange(10)
+        fields["cause"] = cause
         for name, value in fields.items():
             getattr(dut, f"status_{name}").value = value
-        for name, number in [*numbers.items(), ("error_address", address)]:
+        for name, number in [*numbers.items(), ("error_address", address if cause else 0)]:
             assert await bench.value(f"{name}_low") == number & 0xFFFFFFFF
             assert await bench.value(f"{name}_high") == number >> 32
         status = await bench.value("status")

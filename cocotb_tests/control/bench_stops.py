@@ -4,6 +4,7 @@ the next program runs as if nothing had been."""
 import random
 
 import cocotb
+from celosia.hdl.control.queued import INDEX_BITS
 from celosia.hdl.isa import (
     END,
     INSTRUCTION_BYTES,
@@ -20,11 +21,15 @@ from cocotb_tests.control.sequencer_driver import (
     DATA,
     END_,
     LIMIT,
+    MEMORY_BYTES,
     PROGRAM,
     ROW_BYTES,
     Bench,
+    between,
     load,
     matmul,
+    number_of,
+    numbered,
     store,
     vector,
 )
@@ -50,6 +55,7 @@ ILLEGAL = {
     "vector beyond the row table": vector(row=CONFIG.row_entries - 3, m=4),
     "vector far beyond the row table": vector(row=65535, m=65535),
 }
+
 
 LEGAL = {
     "load with an odd stride of one row": load(dram_stride=1),
@@ -94,6 +100,67 @@ async def an_error_must_be_cleared_before_the_next_start(dut):
     await bench.works()
 
 
+#: Indices of a half, and the addresses at which one begins: a lower one, and an upper one.
+HALF = 1 << INDEX_BITS - 1
+HALVES = (2 * HALF * INSTRUCTION_BYTES, 3 * HALF * INSTRUCTION_BYTES)
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def the_address_of_a_fault_is_whole(dut):
+    """Decoder rule 4: a queue keeps the lowest bits of an address, and what is fetched may be of the next half."""
+    bench = await Bench(dut).start()
+    bench.stress(0, 0, (20, 20))
+    bench.matmul.hesitation = bench.vector.hesitation = 0
+    await bench.write48("window_limit", MEMORY_BYTES)
+    await bench.write("watchdog", 400)
+    for half in HALVES:
+        start = half - 40 * INSTRUCTION_BYTES
+        for before in (0, 30, 37, 38, 39, 40, 41, 60):
+            good = [matmul() if i % 2 else load() for i in range(before)]
+            at = start + before * INSTRUCTION_BYTES
+            await bench.launch([*good, load(address=MEMORY_BYTES - BUS), matmul(), load(), END_], start)
+            await bench.fails(ErrorCause.LOAD_OUTSIDE_WINDOW, at)
+            await bench.soft_reset()
+            await bench.launch([*good, vector(wait=between("store", "vector")), *[matmul()] * 30, END_], start)
+            await bench.fails(ErrorCause.WATCHDOG, at)
+            await bench.soft_reset()
+            await bench.launch([*good, END.encode(opcode=77)], start)
+            await bench.fails(ErrorCause.ILLEGAL_INSTRUCTION, at)
+            await bench.soft_reset()
+            await bench.run([*good, load(), matmul(), END_], start)
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def no_instruction_is_handed_out_long_after_one_that_has_not_finished(dut):
+    """Decoder rule 4: while an instruction of a half is under way, the next half is handed out, and no more."""
+    bench = await Bench(dut).start()
+    bench.stress(0, 0, (0, 0))
+    await bench.write48("window_limit", MEMORY_BYTES)
+    for half in HALVES:
+        start = half - 3 * INSTRUCTION_BYTES
+        program = [matmul(), *(numbered(vector, i) for i in range(2 * HALF + 9)), END_]
+        for watchdog in (0, 500):
+            await bench.write("watchdog", watchdog)
+            bench.matmul.stuck = True
+            await bench.launch(program, start)
+            if watchdog:
+                await bench.fails(ErrorCause.WATCHDOG, start)
+            else:
+                await cycles(dut.clk, 16 * HALF)
+            begun = [number_of(given) for what, who, _, given in bench.log if (what, who) == ("start", "vector")]
+            assert begun == list(range(2 + HALF))
+            bench.matmul.stuck = False
+            if watchdog:
+                await bench.soft_reset()
+            else:
+                await bench.interrupted()
+                assert await bench.status() == status_of(done=1)
+                begun = [number_of(given) for what, who, _, given in bench.log if (what, who) == ("start", "vector")]
+                assert begun == list(range(2 * HALF + 9))
+    await bench.write("watchdog", 0)
+    await bench.works()
+
+
 async def falls(signal):
     await FallingEdge(signal)
 
@@ -118,8 +185,10 @@ async def registers_that_are_written_later_are_for_the_next_program(dut):
     """Sequencer rule 1: a program keeps the address, the window and the watchdog that it was started with."""
     bench = await Bench(dut).start()
     bench.stress(0.2, 0.2)
-    program = [load(signal=1), matmul(wait=1, signal=2)]
-    program += [store(wait=2, address=DATA + 0x1000, signal=4), load(wait=4, address=DATA + 0x2000)] + [matmul()] * 40
+    first, second, third = between("load", "matmul"), between("matmul", "store"), between("store", "load")
+    program = [load(signal=first), matmul(wait=first, signal=second)]
+    program += [store(wait=second, address=DATA + 0x1000, signal=third), load(wait=third, address=DATA + 0x2000)]
+    program += [matmul()] * 40
     values = {"program": (PROGRAM, 0xF000), "window_base": (BASE, DATA), "window_limit": (LIMIT, DATA)}
     for name, (good, other) in values.items():
         for wait in (0, random.randrange(300)):
@@ -219,10 +288,12 @@ async def a_semaphore_beyond_its_range_is_an_error(dut):
     bench = await Bench(dut).start()
     bench.stress(0, 0, (0, 0))
     most = (1 << SEMAPHORE_BITS) - 1
-    await bench.run([matmul(signal=1 << 5)] * most + [END_])
-    await bench.launch([matmul(signal=1 << 5)] * (most + 1) + [matmul(wait=2), END_])
-    await bench.fails(ErrorCause.SEMAPHORE_OVERFLOW, PROGRAM + most * INSTRUCTION_BYTES)
-    await bench.soft_reset()
+    for make, giver, taker in ((matmul, "matmul", "store"), (vector, "vector", "load")):
+        many = [make(signal=between(giver, taker))]
+        await bench.run(many * most + [END_])
+        await bench.launch(many * (most + 1) + [matmul(wait=between("load", "matmul")), END_])
+        await bench.fails(ErrorCause.SEMAPHORE_OVERFLOW, PROGRAM + most * INSTRUCTION_BYTES)
+        await bench.soft_reset()
     await bench.works()
 
 
@@ -231,7 +302,7 @@ async def the_watchdog_frees_a_program_that_hangs(dut):
     bench = await Bench(dut).start()
     await bench.write("watchdog", 400)
     # A deadlock: the address is that of the waiting instruction.
-    await bench.launch([load(), vector(wait=1), END_])
+    await bench.launch([load(), vector(wait=between("matmul", "vector")), END_])
     await bench.fails(ErrorCause.WATCHDOG, PROGRAM + INSTRUCTION_BYTES)
     await bench.soft_reset()
     await bench.works()
@@ -277,10 +348,10 @@ async def a_soft_reset_at_any_time_is_clean(dut):
     bench = await Bench(dut).start()
     program = []
     for i in range(30):
-        program += [load(signal=1, address=DATA + i * ROW_BYTES),
-                    matmul(wait=1, signal=2),
-                    vector(wait=2, signal=4),
-                    store(wait=4, address=DATA + 0x4000 + i * ROW_BYTES)]
+        program += [load(signal=between("load", "matmul"), address=DATA + i * ROW_BYTES),
+                    matmul(wait=between("load", "matmul"), signal=between("matmul", "vector")),
+                    vector(wait=between("matmul", "vector"), signal=between("vector", "store")),
+                    store(wait=between("vector", "store"), address=DATA + 0x4000 + i * ROW_BYTES)]
     program.append(END_)
     for round in range(25):
         bench.stress(random.choice([0, 0.3]), random.choice([0, 0.4]))

@@ -14,7 +14,9 @@ from celosia.hdl.isa import (
     VECTOR,
     Function,
     Opcode,
+    semaphore_index,
 )
+from celosia.hdl.isa import Engine as EngineNumber
 from celosia.hdl.registers import register
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster
@@ -22,12 +24,31 @@ from cocotbext.axi import AxiLiteBus, AxiLiteMaster
 from cocotb_tests.harness import bench_parameters, start_clock
 from cocotb_tests.models import Memory, ReadPort, WritePort, cycles, status_fields, status_of
 
-__all__ = ["BASE", "BUS", "CONFIG", "DATA", "END_", "LIMIT", "PROGRAM", "ROW_BYTES", "ROW_WORDS", "Bench", "load",
-           "matmul", "store", "transfer", "vector"]
+__all__ = [
+    "BASE",
+    "BUS",
+    "CONFIG",
+    "DATA",
+    "END_",
+    "LIMIT",
+    "MEMORY_BYTES",
+    "PROGRAM",
+    "ROW_BYTES",
+    "ROW_WORDS",
+    "Bench",
+    "between",
+    "load",
+    "matmul",
+    "number_of",
+    "numbered",
+    "store",
+    "transfer",
+    "vector",
+]
 
 CONFIG = AcceleratorConfig.from_toml(bench_parameters()["config"])
 BUS, WORD = CONFIG.bus_bytes, CONFIG.word_bytes
-MEMORY_BYTES = 1 << 16
+MEMORY_BYTES = 1 << 18
 BASE, LIMIT = 0x1000, 0xF000
 PROGRAM, DATA = 0x1000, 0x8000  # the lower part of the window holds programs
 ROW_WORDS = 4 * max(1, BUS // WORD)
@@ -58,6 +79,21 @@ def vector(**more):
 
 
 END_ = END.encode(opcode=Opcode.END.value)
+
+
+def between(giver, taker):
+    """The mask of the semaphore from engine ``giver`` to engine ``taker``, given by their names."""
+    return 1 << semaphore_index(EngineNumber[giver.upper()], EngineNumber[taker.upper()])
+
+
+def numbered(make, number, **more):
+    """An instruction for the matmul or the vector engine that tells it its ``number``, from 0."""
+    return make(**{"n_tiles" if make is matmul else "groups": number + 1}, **more)
+
+
+def number_of(instruction):
+    """The number in what the engine was given of an instruction, its fields."""
+    return instruction.get("n_tiles", instruction.get("groups")) - 1
 
 
 class Engine:
@@ -212,10 +248,10 @@ class Bench:
         address, target = DATA + 0x100 * BUS, DATA + 0x180 * BUS
         expected = bytes(self.memory.data[address:address + ROW_BYTES])
         await self.run([
-            load(signal=1, address=address, scratchpad=32),
-            matmul(wait=1, signal=2),
-            vector(wait=2, signal=4),
-            store(wait=4, address=target, scratchpad=32),
+            load(signal=between("load", "matmul"), address=address, scratchpad=32),
+            matmul(wait=between("load", "matmul"), signal=between("matmul", "vector")),
+            vector(wait=between("matmul", "vector"), signal=between("vector", "store")),
+            store(wait=between("vector", "store"), address=target, scratchpad=32),
             END_,
         ])
         assert [(what, who) for what, who, _, _ in self.log] == [

@@ -11,11 +11,12 @@ from cocotb_tests.harness import run_testbench
 CONFIGS = {
     "default": AcceleratorConfig(),
     "smallest": AcceleratorConfig(rows=4, cols=4, scratchpad_kib=16, scratchpad_banks=2, accumulator_kib=16,
-                                  bus_bits=64, outstanding_reads=1, queue_depth=2, row_entries=64, max_k=64,
-                                  max_n=64, max_tokens=16),
+                                  bus_bits=64, outstanding_reads=1, queue_depth=2, load_queue_depth=2, row_entries=64,
+                                  max_k=64, max_n=64, max_tokens=16),
     "largest": AcceleratorConfig(rows=64, cols=64, scratchpad_kib=1024, scratchpad_banks=16,
                                  accumulator_kib=1024, bus_bits=256, address_bits=48, outstanding_reads=16,
-                                 queue_depth=64, row_entries=1024, max_k=32768, max_n=32768, max_tokens=4096),
+                                 queue_depth=64, load_queue_depth=64, row_entries=1024, max_k=32768, max_n=32768,
+                                 max_tokens=4096, counter_bits=64),
 }
 
 

@@ -9,7 +9,7 @@ from cocotb_tests.harness import run_testbench
 
 CONFIGS = {
     "4x4, 64 bits": AcceleratorConfig(rows=4, cols=4, bus_bits=64, scratchpad_kib=16, queue_depth=2,
-                                      outstanding_reads=1),
+                                      load_queue_depth=2, outstanding_reads=1),
     "16x16, 128 bits": AcceleratorConfig(rows=16, cols=16, bus_bits=128, scratchpad_kib=64),
     "8x8, 256 bits, 48-bit addresses": AcceleratorConfig(
         rows=8, cols=8, bus_bits=256, scratchpad_kib=64, address_bits=48, queue_depth=4),

@@ -18,13 +18,14 @@ from amaranth.utils import exact_log2
 from celosia.hdl import Accelerator, AcceleratorConfig
 from celosia.hdl.bus.axi import AXI4LiteSignature, AXI4Signature
 from celosia.hdl.control.control import CONTROL_ADDRESS_BITS
-from celosia.hdl.isa import END, TRANSFER, Opcode
+from celosia.hdl.isa import END, TRANSFER, Engine, Opcode, semaphore_index
 from celosia.hdl.registers import register
 
 __all__ = ["COPIED", "DATA", "RAM_BYTES", "SOURCE", "TARGET", "Ram", "Soc", "Starter", "memory_image", "simulate"]
 
 CONFIG = AcceleratorConfig(name="soc", rows=4, cols=4, scratchpad_kib=16, scratchpad_banks=2, accumulator_kib=16,
-                           bus_bits=64, outstanding_reads=2, queue_depth=2, row_entries=64)
+                           bus_bits=64, outstanding_reads=2, queue_depth=2, load_queue_depth=2,
+                           row_entries=64)
 RAM_BYTES = 4096
 #: Where the data lie, how many words of the scratchpad they are, and where they are copied to.
 SOURCE, COPIED, TARGET = 0x400, 16, 0x800
@@ -34,9 +35,10 @@ DATA = bytes(range(1, 1 + COPIED * CONFIG.word_bytes))
 def memory_image() -> bytes:
     """What the RAM holds at the start: the program at address 0, and its data."""
     place = {"count": 1, "words": COPIED, "scratchpad": 0}
+    loaded = 1 << semaphore_index(Engine.LOAD, Engine.STORE)
     program = [
-        TRANSFER.encode(opcode=Opcode.LOAD.value, signal=1, dram_address=SOURCE, **place),
-        TRANSFER.encode(opcode=Opcode.STORE.value, wait=1, dram_address=TARGET, **place),
+        TRANSFER.encode(opcode=Opcode.LOAD.value, signal=loaded, dram_address=SOURCE, **place),
+        TRANSFER.encode(opcode=Opcode.STORE.value, wait=loaded, dram_address=TARGET, **place),
         END.encode(opcode=Opcode.END.value),
     ]
     image = b"".join(program).ljust(SOURCE, b"\0") + DATA

@@ -17,7 +17,8 @@ __all__ = ["FAR", "advice"]
 FAR = 5
 #: What may be doubled, the cheaper parameter first where two help alike.
 _PARAMETERS = (
-    "queue_depth", "outstanding_reads", "row_entries", "bus_bits", "lanes", "scratchpad_kib", "accumulator_kib")
+    "queue_depth", "load_queue_depth", "outstanding_reads", "row_entries", "bus_bits", "lanes", "scratchpad_kib",
+    "accumulator_kib")
 #: A parameter helps when it takes at least this share of the cycles away.
 _HELPS = 0.05
 

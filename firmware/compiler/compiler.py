@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
+from ...hdl.control.fetch import PREFETCH
 from ...hdl.isa import INSTRUCTION_BYTES, Opcode
 from ..machine.assembler import Instruction, assemble
 from ..machine.dependencies import Edge, synchronise
@@ -38,8 +39,8 @@ class _Workspace:
         self.end = start
         self.arrays: dict[tuple[object, ...], DramArray] = {}
 
-    def take(self, size: int) -> int:
-        address = ceil_div(self.end, _ALIGNMENT) * _ALIGNMENT
+    def take(self, size: int, alignment: int = _ALIGNMENT) -> int:
+        address = ceil_div(self.end, alignment) * alignment
         self.end = address + size
         return address
 
@@ -348,7 +349,8 @@ def _instructions(
     written = (mask // config.bus_bytes * config.bus_bytes, start)
     edges = synchronise(config, instructions, written)
     instructions.append(Instruction(Opcode.END))
-    address = space.take(len(instructions) * INSTRUCTION_BYTES)
+    # From a whole block on, which the cycle model takes for granted.
+    address = space.take(len(instructions) * INSTRUCTION_BYTES, PREFETCH * INSTRUCTION_BYTES)
     return instructions, edges, _Places(space, mask, mask_bytes, address)
 
 

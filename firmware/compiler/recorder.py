@@ -321,7 +321,7 @@ class _Loads:
         self._ahead = ahead
         # Fetch stops at a load that the queue has no room for. As many loads as the queue holds may lie before an
         # operation that does not need them: then fetch gets to it no later than the load that it does need.
-        self._most_ahead = recorder.config.queue_depth
+        self._most_ahead = recorder.config.load_queue_depth
         self._waiting: list[int] = []  # for each load that is ahead, the operation that needs it
 
     @property

@@ -94,6 +94,7 @@ class BatchResult:
     ``layers``: the counters of each layer, from the moment the last output of the layer before reached DRAM to
     the moment its own did, where every layer's output is kept and the transport sees the bus; else empty. They
     add up to ``counters``.
+    ``stopped``: the names of counters that stopped, since they could count no further: there was at least as much.
     """
 
     outputs: list[NDArray[np.int8]]
@@ -101,6 +102,7 @@ class BatchResult:
     counters: dict[str, int]
     layers: list[dict[str, int]]
     program: Program
+    stopped: tuple[str, ...] = ()
 
 
 class Accelerator:
@@ -235,7 +237,8 @@ class Accelerator:
         for kept in program.kept:
             tensors[kept.sentence][kept.layer][kept.name] = self._read_tensor(program, kept)
         outputs = [layers[-1]["output"].view(np.int8) for layers in tensors]
-        return BatchResult(outputs, tensors, counters, _by_layer(program, snapshots, counters), program)
+        stopped = tuple(name for name, value in counters.items() if value >> self.config.counter_bits - 1)
+        return BatchResult(outputs, tensors, counters, _by_layer(program, snapshots, counters), program, stopped)
 
     @staticmethod
     def _check_inputs(inputs: Sequence[NDArray[np.int8]], masks: Sequence[Mask | None], hidden: int) -> None:

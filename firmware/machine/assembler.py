@@ -10,6 +10,8 @@ from ...hdl.isa import (
     Engine,
     Function,
     Opcode,
+    semaphore_engines,
+    semaphore_index,
 )
 
 __all__ = [
@@ -106,15 +108,10 @@ class Instruction:
         return f"{text:<110} ; {self.comment}" if self.comment else text
 
 
-def semaphore_index(producer: Engine, consumer: Engine) -> int:
-    """The semaphore by which ``producer`` tells ``consumer`` that something is done."""
-    return producer.value * len(Engine) + consumer.value
-
-
 def semaphore_name(index: int) -> str:
     """``load>matmul`` and the like: the inverse of :func:`semaphore_index`, for people."""
-    producer, consumer = divmod(index, len(Engine))
-    return f"{Engine(producer).name.lower()}>{Engine(consumer).name.lower()}"
+    producer, consumer = semaphore_engines(index)
+    return f"{producer.name.lower()}>{consumer.name.lower()}"
 
 
 def assemble(program: Iterable[Instruction]) -> bytes:

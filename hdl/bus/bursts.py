@@ -7,10 +7,9 @@ from amaranth.utils import exact_log2
 
 from ..config import AcceleratorConfig
 from ..isa import TRANSFER
-from ..parts.resets import without_reset
 from ..registers import WIDE_BITS
 
-__all__ = ["ADDRESS_BITS", "BURST_BEATS", "AddressLayout", "BurstGenerator", "BurstLayout"]
+__all__ = ["ADDRESS_BITS", "BURST_BEATS", "ROW_LATENCY", "AddressLayout", "BurstGenerator", "BurstLayout"]
 
 #: Bits of an address in the registers and instructions, whatever the bus has.
 ADDRESS_BITS = WIDE_BITS
@@ -18,6 +17,10 @@ ADDRESS_BITS = WIDE_BITS
 #: Longest burst in beats. Short enough that an instruction fetch behind ``outstanding_reads`` bursts is not
 #: late, long enough that 40 cycles of latency and a burst's overhead vanish.
 BURST_BEATS = 64
+
+#: Cycles from when a row is begun to its first burst, and from when the last row is begun to the next transfer's
+#: acceptance.
+ROW_LATENCY = 2
 
 
 class BurstLayout(data.StructLayout):
@@ -42,8 +45,10 @@ class BurstGenerator(wiring.Component):
     -----
     1. A burst has from 1 to ``beats`` beats and never crosses a multiple of ``beats`` beats, hence never a 4
        KiB boundary.
-    2. The next transfer is accepted once every row of the one before has begun. Its first burst is offered three
-       cycles later, and then a burst a cycle.
+    2. A row is begun in the cycle after its transfer was accepted, and the last burst of the row before taken. Its
+       first burst is offered ``ROW_LATENCY`` cycles later, the next in the cycle after that was taken: no slower than
+       the :class:`~celosia.hdl.bus.guard.WindowGuard` judges them. The next transfer is accepted ``ROW_LATENCY`` cycles
+       after the last row was begun.
     3. Bursts are offered wherever they lie: the :class:`~celosia.hdl.bus.guard.WindowGuard` judges them.
 
     Parameters
@@ -57,7 +62,6 @@ class BurstGenerator(wiring.Component):
     transfer : stream of ``TRANSFER.layout``
         What to split. ``count`` and ``words`` are at least 1; the low bits of address and stride are ignored.
     bursts : stream of :class:`BurstLayout`
-        Nothing moves on while it is not ready, so that the way to the rows is short.
     """
 
     def __init__(self, config: AcceleratorConfig, beats: int = BURST_BEATS):
@@ -75,9 +79,7 @@ class BurstGenerator(wiring.Component):
         shift = exact_log2(config.bus_bytes)
         address_bits = config.address_bits - shift  # addresses count beats here; one more bit says "beyond"
         transfer = self.transfer.p
-        advance = Signal()
-
-        # Stage 0: the rows.
+        # The rows that have not begun.
         active = Signal()
         row = Signal(address_bits + 1, reset_less=True)
         stride = Signal(32 - shift, reset_less=True)
@@ -105,51 +107,33 @@ class BurstGenerator(wiring.Component):
                 last_row.eq(rows_left == 2),
             ]
 
-        # Stage 1: a row's first chunk, how many more it reaches into, and where in the last one it ends.
-        first_valid = Signal()
-        first = Signal.like(row, reset_less=True)
-        last_beat = Signal(len(row_beats) + 1, reset_less=True)  # from the start of the first chunk
-        first_of_last_row = Signal(reset_less=True)
-        load = Signal()
-        with m.If(next_row):
-            m.d.sync += [
-                first_valid.eq(active), first.eq(row), last_beat.eq(row[:chunk_bits] + row_beats - 1),
-                first_of_last_row.eq(last_row),
-            ]
-        m.d.comb += next_row.eq(~first_valid | load)
-
-        # Stage 2: the bursts of a row.
-        valid = Signal()
+        # The row that has begun: where its next burst starts, how many chunks it reaches into after that one, and where
+        # in the last one it ends.
+        burst = self.bursts.p
+        begun = Signal()  # a cycle before its first burst is offered
         address = Signal.like(row, reset_less=True)
-        chunks = Signal(len(last_beat) - chunk_bits, reset_less=True)  # left after this one
-        end = Signal(chunk_bits, reset_less=True)
+        last_beat = Signal(len(row_beats) + 1, reset_less=True)  # from the start of the first chunk
+        chunks, end = last_beat[chunk_bits:], last_beat[:chunk_bits]
         last_chunk = Signal(reset_less=True)
         in_last_row = Signal(reset_less=True)
-        m.d.comb += load.eq(~valid | (advance & last_chunk))
-        with m.If(load):
+        m.d.comb += next_row.eq(~begun & ~self.bursts.valid)
+        m.d.sync += begun.eq(next_row & active)
+        with m.If(next_row):
             m.d.sync += [
-                valid.eq(first_valid), address.eq(first), chunks.eq(last_beat[chunk_bits:]),
-                end.eq(last_beat[:chunk_bits]), last_chunk.eq(last_beat[chunk_bits:] == 0),
-                in_last_row.eq(first_of_last_row),
-            ]
-        with m.Elif(advance):
+                address.eq(row), last_beat.eq(row[:chunk_bits] + row_beats - 1), in_last_row.eq(last_row)]
+        with m.If(begun):
+            m.d.sync += [self.bursts.valid.eq(1), last_chunk.eq(chunks == 0)]
+        with m.If(self.bursts.valid & self.bursts.ready):
             m.d.sync += [
+                self.bursts.valid.eq(~last_chunk), last_chunk.eq(chunks == 1), chunks.eq(chunks - 1),
                 address[:chunk_bits].eq(0), address[chunk_bits:].eq(self._add(address[chunk_bits:], 1)),
-                chunks.eq(chunks - 1), last_chunk.eq(chunks == 1),
             ]
-
-        # Stage 3: the burst.
-        burst = without_reset(m, self.bursts.payload)
-        burst_ends = Mux(last_chunk, end, self._beats - 1)
-        m.d.comb += advance.eq(~self.bursts.valid | self.bursts.ready)
-        with m.If(advance):
-            m.d.sync += [
-                self.bursts.valid.eq(valid),
-                burst.address.eq(Cat(Const(0, shift), address[:-1])),
-                burst.beyond.eq(address[-1]),
-                burst.length.eq(burst_ends - address[:chunk_bits]),
-                burst.last.eq(last_chunk & in_last_row),
-            ]
+        m.d.comb += [
+            burst.address.eq(Cat(Const(0, shift), address[:-1])),
+            burst.beyond.eq(address[-1]),
+            burst.length.eq(Mux(last_chunk, end, self._beats - 1) - address[:chunk_bits]),
+            burst.last.eq(last_chunk & in_last_row),
+        ]
         m.d.sync += self.transfer.ready.eq(~accept & ~active)
         return m
 

@@ -3,8 +3,8 @@
 Rules of both
 -------------
 1. An instruction is accepted as soon as the addresses of the one before have been worked out, while its data
-   may still be under way: transfers follow each other without a gap on the bus. At most ``TRANSFERS`` are
-   under way.
+   may still be under way: transfers follow each other without a gap on the bus. At most ``TRANSFERS`` wait for their
+   data behind the one whose data moves.
 2. Instructions finish in order. A load has finished when its last word is stored, a store when the response
    to its last burst has come.
 3. A row starts at the first byte of a beat; its bytes follow without gaps. What is left of the row's last
@@ -27,47 +27,32 @@ from ..parts.queues import Queue
 from ..parts.skid import Skid
 from .bursts import BurstGenerator, BurstLayout
 from .read_channel import BeatLayout
-from .words import AREA, WordLayout, WordWalker
-from .write_channel import StrobedBeatLayout
+from .words import AreaLayout, WordLayout, WordWalker
+from .write_channel import FilledBeatLayout
 
 __all__ = ["TRANSFERS", "LoadEngine", "StoreEngine"]
 
-#: Instructions that a transfer engine has under way at most.
-TRANSFERS = 8
+#: Instructions that a transfer engine has accepted, and whose data does not move yet, at most.
+TRANSFERS = 4
 
 
-class _Transfers:
-    """What both engines do with an instruction: hand it to the burst generator and to the word walker, and
-    count those under way. ``words`` is what the walker finds, from a register."""
-
-    def __init__(self, m: Module, config: AcceleratorConfig, engine):
-        m.submodules.places = places = Skid(WordLayout(config))
-        self.words = places.output
-        m.submodules.bursts = bursts = BurstGenerator(config)
-        m.submodules.walker = walker = WordWalker(config)
-        m.submodules.areas = areas = Queue(AREA, TRANSFERS)
-        under_way = Signal(range(TRANSFERS + 1))
-        room = Signal(init=1)  # fewer than TRANSFERS are under way
-        instruction = engine.instructions.command
-        accept = Signal()
-        finish = engine.instructions.finished
-        m.d.comb += [
-            accept.eq(instruction.valid & instruction.ready),
-            instruction.ready.eq(bursts.transfer.ready & room),
-            bursts.transfer.valid.eq(instruction.valid & room),
-            bursts.transfer.p.eq(instruction.p),
-            areas.input.valid.eq(accept),  # as many areas are there at most as instructions are under way
-            *(areas.input.p[name].eq(instruction.p[name]) for name in dict(AREA)),
-        ]
-        connect(m, walker.area, areas.output)
-        with m.If(accept & ~finish):
-            m.d.sync += [under_way.eq(under_way + 1), room.eq(under_way != TRANSFERS - 1)]
-        with m.Elif(finish & ~accept):
-            m.d.sync += [under_way.eq(under_way - 1), room.eq(1)]
-        m.submodules.requests = requests = Skid(BurstLayout(config))
-        connect(m, bursts.bursts, requests.input)
-        connect(m, flipped(engine.requests), requests.output)
-        connect(m, walker.words, places.input)
+def _words_of(m: Module, config: AcceleratorConfig, engine: "LoadEngine | StoreEngine"):
+    """What both engines do with an instruction: hand it to the burst generator, whose bursts are the ``requests``, and
+    to the word walker. Returns what this finds, a stream of :class:`WordLayout`."""
+    m.submodules.bursts = bursts = BurstGenerator(config)
+    m.submodules.walker = walker = WordWalker(config)
+    m.submodules.areas = areas = Queue(AreaLayout(config), TRANSFERS)
+    instruction = engine.instructions.command
+    m.d.comb += [
+        instruction.ready.eq(bursts.transfer.ready & areas.input.ready),
+        bursts.transfer.valid.eq(instruction.valid & areas.input.ready),
+        bursts.transfer.p.eq(instruction.p),
+        areas.input.valid.eq(instruction.valid & bursts.transfer.ready),
+        *(areas.input.p[name].eq(instruction.p[name]) for name in dict(AreaLayout(config))),
+    ]
+    connect(m, walker.area, areas.output)
+    connect(m, flipped(engine.requests), bursts.bursts)
+    return walker.words
 
 
 class LoadEngine(wiring.Component):
@@ -80,7 +65,7 @@ class LoadEngine(wiring.Component):
     data : stream of :class:`BeatLayout`
         The beats of the requests, in order.
     port : ScratchpadWriteSignature
-        Always with every bit of ``mask`` set. The word of a beat is offered two cycles after the beat.
+        Always with every bit of ``mask`` set. The word of a beat is offered in the cycle after the beat.
     outside, bus_error : 1 bit
         Rule 4.
     """
@@ -99,18 +84,15 @@ class LoadEngine(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, port, beat = self._config, self.port, self.data
-        words = _Transfers(m, config, self).words
         bits, bus_bits = 8 * config.word_bytes, config.bus_bits
+        m.submodules.places = places = Skid(WordLayout(config))
+        connect(m, places.input, _words_of(m, config, self))
+        words = places.output
 
         # No path leads from the scratchpad, which may make a word wait, to the bus.
         write = data.StructLayout({"address": port.address.shape(), "word": bits, "last": 1})
         m.submodules.skid = skid = Skid(write)
-        ready, waiting = skid.input.ready, skid.output
-        enable = Signal()
-        last = Signal(reset_less=True)
-        address = Signal.like(port.address, reset_less=True)
-        word = Signal(bits, reset_less=True)
-        free = Signal()  # the word is not complete yet, or moves on
+        new, waiting = skid.input.p, skid.output
         takes = Signal()  # a beat, or part of it, when there is one
         step = Signal()
         completes = Signal()  # the word is complete with it
@@ -118,48 +100,41 @@ class LoadEngine(wiring.Component):
         refused = Signal()  # it stood for a burst outside the window
         drained = Signal()  # all that came before it is stored
         m.d.comb += [
-            free.eq(~enable | ready),
-            takes.eq(words.valid & free & ~failed),
+            takes.eq(words.valid & skid.input.ready & ~failed),
             step.eq(beat.valid & takes),
             words.ready.eq(step & completes),
-            skid.input.valid.eq(enable),
-            skid.input.payload.eq(Cat(address, word, last)),
+            skid.input.valid.eq(step & completes & ~beat.p.error),
+            new.address.eq(words.p.address),
+            new.last.eq(words.p.last),
             waiting.ready.eq(port.ready),
             port.enable.eq(waiting.valid),
             port.address.eq(waiting.p.address),
             port.data.eq(waiting.p.word),
             port.mask.eq(~0),
-            drained.eq(failed & ~enable & ~waiting.valid & ~self.instructions.finished),
+            drained.eq(failed & ~waiting.valid & ~self.instructions.finished),
             self.outside.eq(drained & refused),
             self.bus_error.eq(drained & ~refused),
         ]
         m.d.sync += self.instructions.finished.eq(waiting.valid & port.ready & waiting.p.last)
-        with m.If(free):
-            m.d.sync += enable.eq(step & completes & ~beat.p.error)
-            # A copy that is not needed does no harm; neither does that of the word below.
-            m.d.sync += [address.eq(words.p.address), last.eq(words.p.last)]
         with m.If(step & beat.p.error):
             m.d.sync += [failed.eq(1), refused.eq(beat.p.outside)]
 
         if bits == bus_bits:
-            m.d.comb += [completes.eq(1), beat.ready.eq(takes)]
-            with m.If(free):
-                m.d.sync += word.eq(beat.p.data)
-        elif bits > bus_bits:
-            part = Signal(range(bits // bus_bits))
-            m.d.comb += [completes.eq(part == bits // bus_bits - 1), beat.ready.eq(takes)]
-            with m.If(free):
-                m.d.sync += word.word_select(part, bus_bits).eq(beat.p.data)
-            with m.If(step):
-                m.d.sync += part.eq(part + 1)
-        else:
+            m.d.comb += [completes.eq(1), beat.ready.eq(takes), new.word.eq(beat.p.data)]
+        elif bits < bus_bits:
             part = Signal(range(bus_bits // bits))
-            row_beat_ends = words.p.row_ends | (part == bus_bits // bits - 1)
-            m.d.comb += [completes.eq(1), beat.ready.eq(takes & row_beat_ends)]
-            with m.If(free):
-                m.d.sync += word.eq(beat.p.data.word_select(part, bits))
+            beat_ends = words.p.row_ends | (part == bus_bits // bits - 1)
+            m.d.comb += [
+                completes.eq(1), beat.ready.eq(takes & beat_ends), new.word.eq(beat.p.data.word_select(part, bits))]
             with m.If(step):
-                m.d.sync += part.eq(Mux(row_beat_ends, 0, part + 1))
+                m.d.sync += part.eq(Mux(beat_ends, 0, part + 1))
+        else:
+            part = Signal(range(bits // bus_bits))
+            before = Signal(bits - bus_bits, reset_less=True)  # the beats of the word that have come
+            m.d.comb += [
+                completes.eq(part == bits // bus_bits - 1), beat.ready.eq(takes), new.word.eq(Cat(before, beat.p.data))]
+            with m.If(step):
+                m.d.sync += [part.eq(part + 1), before.eq(Cat(before, beat.p.data)[bus_bits:])]
         return m
 
 
@@ -171,7 +146,7 @@ class StoreEngine(wiring.Component):
     instructions : CommandSignature(TRANSFER)
     port : ScratchpadReadSignature
     requests : stream of :class:`BurstLayout`
-    beats : stream of :class:`StrobedBeatLayout`
+    beats : stream of :class:`FilledBeatLayout`
         The beats of the requests, in order; they may come before their request.
     burst_finished, burst_error, burst_outside : 1 bit
         From the ``WriteChannel``.
@@ -185,7 +160,7 @@ class StoreEngine(wiring.Component):
             "instructions": In(CommandSignature(TRANSFER)),
             "port": Out(ScratchpadReadSignature(config)),
             "requests": Out(stream.Signature(BurstLayout(config))),
-            "beats": Out(stream.Signature(StrobedBeatLayout(config))),
+            "beats": Out(stream.Signature(FilledBeatLayout(config))),
             "burst_finished": In(1),
             "burst_error": In(1),
             "burst_outside": In(1),
@@ -196,16 +171,15 @@ class StoreEngine(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, port = self._config, self.port
-        words = _Transfers(m, config, self).words
+        words = _words_of(m, config, self)
         m.submodules.skid = skid = Skid(WordLayout(config))
-        asked = skid.output
-        m.submodules.beats_skid = beats_skid = Skid(StrobedBeatLayout(config))
-        connect(m, flipped(self.beats), beats_skid.output)
+        asked, beat = skid.output, self.beats
         bits, bus_bits = 8 * config.word_bytes, config.bus_bits
 
-        # Reads go out only while the buffer has room for all that are under way, or wait for the scratchpad.
+        # Reads go out only while the buffer has room for all that are under way, or wait for the scratchpad: for as
+        # many as there are cycles from one to when its word may leave the buffer.
         m.submodules.buffer = buffer = Queue(
-            data.StructLayout({"word": bits, "ends_row": 1}), 2 * (READ_LATENCY + 2))
+            data.StructLayout({"word": bits, "ends_row": 1}), READ_LATENCY + 4)
         stored = buffer.output
         owed = Signal(range(buffer.depth + 1))  # words in the buffer and on their way to it
         room = Signal(init=1)
@@ -237,22 +211,17 @@ class StoreEngine(wiring.Component):
         with m.Elif(taken & ~ask):
             m.d.sync += [owed.eq(owed - 1), room.eq(1)]
 
-        beat = beats_skid.input
         word, word_ends_row = stored.p.word, stored.p.ends_row
         if bits == bus_bits:
             m.d.comb += [
-                beat.valid.eq(stored.valid),
-                stored.ready.eq(beat.ready),
-                beat.p.data.eq(word),
-                beat.p.strobe.eq(~0),
-            ]
+                beat.valid.eq(stored.valid), stored.ready.eq(beat.ready), beat.p.data.eq(word), beat.p.filled.eq(1)]
         elif bits > bus_bits:
             part = Signal(range(bits // bus_bits))
             m.d.comb += [
                 beat.valid.eq(stored.valid),
                 stored.ready.eq(beat.ready & (part == bits // bus_bits - 1)),
                 beat.p.data.eq(word.word_select(part, bus_bits)),
-                beat.p.strobe.eq(~0),
+                beat.p.filled.eq(1),
             ]
             with m.If(beat.valid & beat.ready):
                 m.d.sync += part.eq(part + 1)
@@ -267,7 +236,7 @@ class StoreEngine(wiring.Component):
                 stored.ready.eq(~valid | beat.ready),
                 beat.valid.eq(valid),
                 beat.p.data.eq(packed),
-                beat.p.strobe.eq(Cat(bit.replicate(config.word_bytes) for bit in filled)),
+                beat.p.filled.eq(filled),
             ]
             with m.If(taken):
                 m.d.sync += [

@@ -9,7 +9,18 @@ from ..config import AcceleratorConfig
 from ..registers import WIDE_BITS
 from .bursts import BurstLayout
 
-__all__ = ["BoundsLayout", "VerdictLayout", "WindowGuard", "WindowSignature", "bounds_of", "page_beats"]
+__all__ = [
+    "JUDGE_LATENCY",
+    "BoundsLayout",
+    "VerdictLayout",
+    "WindowGuard",
+    "WindowSignature",
+    "bounds_of",
+    "page_beats",
+]
+
+#: Cycles from when a burst is accepted to its verdict.
+JUDGE_LATENCY = 2
 
 
 class WindowSignature(wiring.Signature):
@@ -57,8 +68,9 @@ class WindowGuard(wiring.Component):
     -----
     1. A burst is ``inside`` when its first and its last byte are, it does not cross a multiple of 4 KiB, and it is not
        ``beyond`` all addresses; no other is.
-    2. Bursts are judged in their order, each once, two cycles after they were accepted.
-    3. Nothing moves on while a verdict waits.
+    2. Bursts are judged in their order, each once, ``JUDGE_LATENCY`` cycles after they were accepted.
+    3. The next burst is accepted in the cycle after a verdict was taken, so that neither handshake depends on the other
+       in the same cycle: a burst in three cycles at best.
 
     Members
     -------
@@ -71,7 +83,7 @@ class WindowGuard(wiring.Component):
     Attributes
     ----------
     waiting, burst, end : Signal
-        Stage 1: whether there is a burst, the burst, and where in its page it ends, in beats; for proofs.
+        Whether there is a burst, the burst, and where in its page it ends, in beats; for proofs.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -90,38 +102,34 @@ class WindowGuard(wiring.Component):
         m = Module()
         config = self._config
         shift, page_bits = exact_log2(config.bus_bytes), exact_log2(page_beats(config))
-        advance = Signal()
-        m.d.comb += [
-            advance.eq(~self.verdicts.valid | self.verdicts.ready),
-            self.bursts.ready.eq(advance),
-        ]
-
-        # Stage 1: the burst, and where in its page it ends.
         valid, burst, end = self.waiting, self.burst, self.end
         tag = Signal(reset_less=True)
+
+        # First the burst, and where in its page it ends.
         beat = self.bursts.p.address[shift:]
-        with m.If(advance):
+        m.d.comb += self.bursts.ready.eq(~valid)
+        with m.If(~valid):  # a copy that is not needed does no harm
             m.d.sync += [
                 valid.eq(self.bursts.valid), tag.eq(self.tag), burst.eq(self.bursts.p),
                 end.eq(beat[:page_bits] + self.bursts.p.length),
             ]
 
-        # Stage 2: the comparisons.
+        # Then the comparisons.
         first = burst.address[shift:]
         last = Cat(end[:page_bits], first[page_bits:])
-        judged = Signal(BurstLayout(config), reset_less=True)
-        owner = Signal(reset_less=True)
         above, below, whole = (Signal(name=name, reset_less=True) for name in ("above_base", "below_limit", "whole"))
-        with m.If(advance):
-            m.d.sync += [
-                self.verdicts.valid.eq(valid), judged.eq(burst), owner.eq(tag),
-                above.eq(Cat(0, first) >= self.bounds.base),
-                below.eq(last < self.bounds.limit),
-                whole.eq(~end[page_bits:].any() & ~burst.beyond),
-            ]
+        m.d.sync += [
+            above.eq(Cat(0, first) >= self.bounds.base),
+            below.eq(last < self.bounds.limit),
+            whole.eq(~end[page_bits:].any() & ~burst.beyond),
+        ]
+        with m.If(self.verdicts.valid & self.verdicts.ready):
+            m.d.sync += [valid.eq(0), self.verdicts.valid.eq(0)]
+        with m.Else():
+            m.d.sync += self.verdicts.valid.eq(valid)
         m.d.comb += [
-            self.verdicts.p.burst.eq(judged),
-            self.verdicts.p.tag.eq(owner),
+            self.verdicts.p.burst.eq(burst),
+            self.verdicts.p.tag.eq(tag),
             self.verdicts.p.inside.eq(above & below & whole),
         ]
         return m

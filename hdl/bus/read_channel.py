@@ -8,7 +8,7 @@ from amaranth.utils import exact_log2
 
 from ..config import AcceleratorConfig
 from ..parts.queues import Queue
-from ..parts.skid import Skid
+from ..parts.skid import Slot
 from .axi import AXI4ReadSignature, Burst
 from .bursts import AddressLayout, BurstLayout
 from .guard import BoundsLayout, WindowGuard
@@ -35,9 +35,9 @@ class ReadArbiter(wiring.Component):
     3. Only what the :class:`~celosia.hdl.bus.guard.WindowGuard` finds inside goes to the bus. In place of a burst of
        the load engine that it refused comes one beat, ``outside``, in the order of the requests; the fetch is told at
        once, of each of its bursts, whether it ``passed`` or was ``refused``.
-    4. ``flush`` forgets the requesters' interest: ARVALID stays up until accepted, an address that waits
-       behind it follows, every beat still to come is taken and dropped, and no further burst is issued before the last
-    of them. 5. ``quiet``: the bus owes no beat.
+    4. ``flush`` forgets the requesters' interest: ARVALID stays up until accepted, every beat still to come is taken
+       and dropped, and no further burst is issued before the last of them.
+    5. ``quiet``: the bus owes no beat.
     6. This component must not be reset when the requesters are: only the reset of the whole bus may.
 
     AXI4 has no means to withdraw a read, and later reads of the same ID must wait for it: while the memory does not
@@ -49,7 +49,8 @@ class ReadArbiter(wiring.Component):
         ``last`` is ignored.
     fetch_passed, fetch_refused : 1 bit
     fetch_data, load_data : stream of :class:`BeatLayout`
-        ``ready`` of one holds up the other.
+        ``valid`` comes from the bus in the same cycle, and RREADY from ``ready``, which must not depend on ``valid``.
+        One holds up the other.
     bounds : BoundsLayout
         Stable while a burst is requested.
     flush, quiet : 1 bit
@@ -60,14 +61,12 @@ class ReadArbiter(wiring.Component):
     Attributes
     ----------
     guard : WindowGuard
-    addresses : Skid
         What a burst goes through, for proofs.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         self.guard = WindowGuard(config)
-        self.addresses = Skid(AddressLayout(config))
         requests, beats = stream.Signature(BurstLayout(config)), stream.Signature(BeatLayout(config))
         super().__init__({
             "fetch_requests": In(requests),
@@ -93,9 +92,9 @@ class ReadArbiter(wiring.Component):
         m.d.comb += wanted.eq(~dropping & ~self.flush)
 
         # Requests: judged, then issued, or refused.
-        guard, addresses = self.guard, self.addresses
+        guard = self.guard
         m.submodules.guard = ResetInserter(self.flush)(guard)
-        m.submodules.addresses = addresses
+        m.submodules.addresses = addresses = Slot(AddressLayout(config))
         asks, verdict = guard.bursts, guard.verdicts.p
         judged = Signal()
         m.d.comb += [
@@ -125,26 +124,26 @@ class ReadArbiter(wiring.Component):
             bus.arcache.eq(0b0011),
         ]
 
-        # Data. A beat that comes in knows whose it is; those that nobody wants any more do not come in.
-        beats = Skid(data.StructLayout({"beat": BeatLayout(config), "for_fetch": 1}))
-        m.submodules.beats = ResetInserter(self.flush)(beats)
-        new, found = beats.input.payload, beats.output.payload
+        # Data. A beat goes straight to who asked for it; those that nobody wants any more are taken and dropped.
+        turn = owners.output
         refused = Signal()  # it is the turn of a burst that was refused
+        ready = Signal()  # a beat would be taken
+        comes = Signal()  # there is one that is wanted, or what stands for a burst
+        beat = Signal(BeatLayout(config))
         m.d.comb += [
-            refused.eq(owners.output.valid & owners.output.p.refused),
-            bus.rready.eq(beats.input.ready & ~refused),
-            beats.input.valid.eq((bus.rvalid | refused) & ~dropping),
-            owners.output.ready.eq(Mux(refused, beats.input.ready, bus.rvalid & bus.rready & bus.rlast)),
-            new.beat.data.eq(bus.rdata),
-            new.beat.error.eq(bus.rresp[1] | refused),
-            new.beat.outside.eq(refused),
-            new.for_fetch.eq(owners.output.p.for_fetch),
-            self.fetch_data.p.eq(found.beat),
-            self.load_data.p.eq(found.beat),
-            self.fetch_data.valid.eq(beats.output.valid & found.for_fetch),
-            self.load_data.valid.eq(beats.output.valid & ~found.for_fetch),
-            beats.output.ready.eq(Mux(found.for_fetch, self.fetch_data.ready, self.load_data.ready)),
-            self.beat.eq(beats.output.valid & beats.output.ready & ~found.beat.outside),
+            refused.eq(turn.p.refused),
+            ready.eq(Mux(turn.p.for_fetch, self.fetch_data.ready, self.load_data.ready) | dropping),
+            comes.eq(turn.valid & (bus.rvalid | refused) & ~dropping),
+            bus.rready.eq(turn.valid & ~refused & ready),
+            turn.ready.eq(ready & (refused | (bus.rvalid & bus.rlast))),
+            beat.data.eq(bus.rdata),
+            beat.error.eq(bus.rresp[1] | refused),
+            beat.outside.eq(refused),
+            self.fetch_data.p.eq(beat),
+            self.load_data.p.eq(beat),
+            self.fetch_data.valid.eq(comes & turn.p.for_fetch),
+            self.load_data.valid.eq(comes & ~turn.p.for_fetch),
+            self.beat.eq(comes & ready & ~refused),
             self.quiet.eq(owners.empty),
         ]
         with m.If(self.flush):

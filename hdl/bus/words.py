@@ -1,15 +1,21 @@
 """From a 2-D transfer to scratchpad words: the scratchpad side of the load and the store engine."""
 
-from amaranth import Cat, Module, Signal
+from amaranth import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import AcceleratorConfig
 
-__all__ = ["AREA", "WordLayout", "WordWalker"]
+__all__ = ["AreaLayout", "WordLayout", "WordWalker"]
 
-#: The scratchpad side of a TRANSFER instruction; the fields have their names and meanings.
-AREA = data.StructLayout({"count": 16, "words": 16, "scratchpad": 16, "scratchpad_stride": 16})
+
+class AreaLayout(data.StructLayout):
+    """The scratchpad side of a TRANSFER instruction; the fields have their names and meanings, addresses and strides
+    modulo the words that the scratchpad has."""
+
+    def __init__(self, config: AcceleratorConfig):
+        words = range(config.scratchpad_words)
+        super().__init__({"count": 16, "words": 16, "scratchpad": words, "scratchpad_stride": words})
 
 
 class WordLayout(data.StructLayout):
@@ -22,39 +28,25 @@ class WordLayout(data.StructLayout):
 class WordWalker(wiring.Component):
     """Names the scratchpad words of transfers in their order, one a cycle, without a gap between transfers.
 
-    Addresses are taken modulo the words that the scratchpad has.
-
     Members
     -------
-    area : stream of ``AREA``
-        The transfers. ``count`` and ``words`` are at least 1.
+    area : stream of :class:`AreaLayout`
+        The transfers. ``count`` and ``words`` are at least 1. The next one is taken with the last word of the one
+        before.
     words : stream of :class:`WordLayout`
-        ``valid`` from the second cycle after a transfer was accepted.
+        ``valid`` from the cycle after a transfer was accepted.
     """
 
     def __init__(self, config: AcceleratorConfig):
         super().__init__({
-            "area": In(stream.Signature(AREA)),
+            "area": In(stream.Signature(AreaLayout(config))),
             "words": Out(stream.Signature(WordLayout(config))),
         })
 
     def elaborate(self, platform):
         m = Module()
-        word = self.words.p
-
-        # The transfer after the one that is walked over: taken early, so that nobody waits for the queue.
-        following_valid = Signal()
-        following = Signal(AREA, reset_less=True)
-        following_last = Signal(2, reset_less=True)  # it has one word a row, one row
+        word, area = self.words.p, self.area.p
         begin = Signal()
-        m.d.comb += self.area.ready.eq(~following_valid)
-        with m.If(self.area.valid & self.area.ready):
-            m.d.sync += [
-                following_valid.eq(1), following.eq(self.area.p),
-                following_last.eq(Cat(self.area.p.words == 1, self.area.p.count == 1)),
-            ]
-        with m.Elif(begin):
-            m.d.sync += following_valid.eq(0)
 
         active = Signal()
         row_ends = Signal()
@@ -72,18 +64,20 @@ class WordWalker(wiring.Component):
             word.row_ends.eq(row_ends),
             word.last.eq(row_ends & last_row),
             begin.eq(~active | (self.words.ready & word.last)),
+            self.area.ready.eq(begin),
         ]
         with m.If(begin):
-            m.d.sync += active.eq(following_valid)
             m.d.sync += [
-                address.eq(following.scratchpad),
-                row.eq(following.scratchpad + following.scratchpad_stride),
-                stride.eq(following.scratchpad_stride),
-                words_left.eq(following.words),
-                words.eq(following.words),
-                rows_left.eq(following.count),
-                Cat(one_word, last_row).eq(following_last),
-                row_ends.eq(following_last[0]),
+                active.eq(self.area.valid),
+                address.eq(area.scratchpad),
+                row.eq(area.scratchpad + area.scratchpad_stride),
+                stride.eq(area.scratchpad_stride),
+                words_left.eq(area.words),
+                words.eq(area.words),
+                rows_left.eq(area.count),
+                last_row.eq(area.count == 1),
+                one_word.eq(area.words == 1),
+                row_ends.eq(area.words == 1),
             ]
         with m.Elif(self.words.ready):
             with m.If(row_ends):

@@ -7,22 +7,15 @@ from amaranth.utils import exact_log2
 
 from ..config import AcceleratorConfig
 from ..parts.queues import Queue
-from ..parts.skid import Skid
+from ..parts.skid import Slot, Stage
 from .axi import AXI4WriteSignature, Burst
 from .bursts import AddressLayout, BurstLayout
 from .guard import BoundsLayout, WindowGuard
 
-__all__ = ["OUTSTANDING_WRITES", "StrobedBeatLayout", "WriteChannel", "written_words"]
+__all__ = ["OUTSTANDING_WRITES", "FilledBeatLayout", "WriteChannel", "written_words"]
 
 #: Write bursts in flight.
-OUTSTANDING_WRITES = 8
-
-
-class StrobedBeatLayout(data.StructLayout):
-    """One beat of write data, and which of its bytes are to be written."""
-
-    def __init__(self, config: AcceleratorConfig):
-        super().__init__({"data": config.bus_bits, "strobe": config.bus_bytes})
+OUTSTANDING_WRITES = 4
 
 
 def written_words(config: AcceleratorConfig) -> int:
@@ -30,17 +23,12 @@ def written_words(config: AcceleratorConfig) -> int:
     return max(1, config.bus_bytes // config.word_bytes)
 
 
-class _Sent(Skid):
-    """The beats on their way to the bus, and whether each is its burst's last one; those that reach it while
-    ``revoked`` have no byte enabled."""
+class FilledBeatLayout(data.StructLayout):
+    """One beat of write data, and which of its words are ``filled``, from the lowest; where a word is longer than a
+    beat, whether it is."""
 
-    def __init__(self, config: AcceleratorConfig, revoked):
-        super().__init__(data.StructLayout({"beat": StrobedBeatLayout(config), "last": 1}))
-        self._revoked = revoked
-
-    def leaving(self, item):
-        beat = item.beat
-        return Cat(beat.data, Mux(self._revoked, 0, beat.strobe), item.last)
+    def __init__(self, config: AcceleratorConfig):
+        super().__init__({"data": config.bus_bits, "filled": written_words(config)})
 
 
 class WriteChannel(wiring.Component):
@@ -48,8 +36,8 @@ class WriteChannel(wiring.Component):
 
     Rules
     -----
-    1. At most ``OUTSTANDING_WRITES`` bursts are under way. A burst's address is issued at once, its beats
-       follow as they come, those of one burst after those of the one before.
+    1. At most ``OUTSTANDING_WRITES`` bursts are under way. A burst's address is issued when all beats of the one before
+       have been taken; its own follow as they come.
     2. ``finished`` is high for a cycle at the response to a burst that was marked ``last``; ``error`` in the
        cycle of each response that is an error. An error is never reported together with ``finished``.
     3. Only what the :class:`~celosia.hdl.bus.guard.WindowGuard` finds inside goes to the bus. After a burst that it
@@ -63,7 +51,7 @@ class WriteChannel(wiring.Component):
     Members
     -------
     requests : stream of :class:`BurstLayout`
-    beats : stream of :class:`StrobedBeatLayout`
+    beats : stream of :class:`FilledBeatLayout`
         ``length + 1`` beats for each request; they may come before the request, and wait for it.
     finished, error, outside : 1 bit
     written : unsigned
@@ -76,7 +64,6 @@ class WriteChannel(wiring.Component):
     Attributes
     ----------
     guard : WindowGuard
-    addresses : Skid
     dropping : Signal
         What a burst goes through, and that what comes is not wanted any more; for proofs.
     """
@@ -84,11 +71,10 @@ class WriteChannel(wiring.Component):
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         self.guard = WindowGuard(config)
-        self.addresses = Skid(AddressLayout(config))
         self.dropping = Signal(name="dropping")
         super().__init__({
             "requests": In(stream.Signature(BurstLayout(config))),
-            "beats": In(stream.Signature(StrobedBeatLayout(config))),
+            "beats": In(stream.Signature(FilledBeatLayout(config))),
             "finished": Out(1),
             "error": Out(1),
             "outside": Out(1),
@@ -102,31 +88,29 @@ class WriteChannel(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, bus = self._config, self.bus
-        # Bursts that are owed beats, and those that are owed a response.
-        m.submodules.lengths = lengths = Queue(8, OUTSTANDING_WRITES)
+        # Bursts that are owed a response.
         m.submodules.lasts = lasts = Queue(1, OUTSTANDING_WRITES)
         dropping = self.dropping
         refused = Signal()
 
         # Addresses: judged, then issued.
-        guard, addresses = self.guard, self.addresses
+        guard = self.guard
         m.submodules.guard = ResetInserter(self.flush)(guard)
-        m.submodules.addresses = addresses
+        m.submodules.addresses = addresses = Slot(AddressLayout(config))
         verdict = guard.verdicts.p
         wanted = Signal()
         judged = Signal()
         accept = Signal()
+        sending = Signal()  # a burst is owed beats
         m.d.comb += [
             wanted.eq(~dropping & ~self.flush),
             guard.bounds.eq(self.bounds),
             guard.bursts.valid.eq(self.requests.valid & wanted),
             guard.bursts.p.eq(self.requests.p),
             self.requests.ready.eq(guard.bursts.ready & wanted),
-            guard.verdicts.ready.eq(addresses.input.ready & lasts.input.ready & ~refused),
+            guard.verdicts.ready.eq(addresses.input.ready & lasts.input.ready & ~sending & ~refused),
             judged.eq(guard.verdicts.valid & guard.verdicts.ready & ~self.flush),
             accept.eq(judged & verdict.inside),
-            lengths.input.valid.eq(accept),  # never more than the bursts that are owed a response
-            lengths.input.p.eq(verdict.burst.length),
             lasts.input.valid.eq(accept),
             lasts.input.p.eq(verdict.burst.last),
             addresses.input.valid.eq(accept),
@@ -141,31 +125,32 @@ class WriteChannel(wiring.Component):
             bus.awcache.eq(0b0011),
         ]
 
-        # Data: `left` beats after this one of the burst that is being sent.
-        m.submodules.sent = sent = _Sent(config, self.flush | dropping)
-        sending = Signal()
+        # Data: `left` beats after this one of the burst that is being sent. What reaches the bus after a flush has no
+        # byte enabled.
+        m.submodules.sent = sent = Stage(data.StructLayout({"beat": FilledBeatLayout(config), "last": 1}))
+        new, found = sent.input.p, sent.output.p
         left = Signal(8, reset_less=True)
         last_beat = Signal(reset_less=True)
         send = Signal()
+        revoked = self.flush | dropping
         m.d.comb += [
             sent.input.valid.eq(sending & (self.beats.valid | dropping)),
-            sent.input.payload.last.eq(last_beat),
-            sent.input.payload.beat.data.eq(self.beats.p.data),
-            sent.input.payload.beat.strobe.eq(self.beats.p.strobe),
+            new.last.eq(last_beat),
+            new.beat.data.eq(self.beats.p.data),
+            new.beat.filled.eq(Mux(revoked, 0, self.beats.p.filled)),
             send.eq(sent.input.valid & sent.input.ready),
-            lengths.output.ready.eq(~sending | (send & last_beat)),
             self.beats.ready.eq(sent.input.ready & sending & ~dropping),
             sent.output.ready.eq(bus.wready),
             bus.wvalid.eq(sent.output.valid),
-            bus.wdata.eq(sent.output.payload.beat.data),
-            bus.wstrb.eq(sent.output.payload.beat.strobe),
-            bus.wlast.eq(sent.output.payload.last),
+            bus.wdata.eq(found.beat.data),
+            bus.wstrb.eq(Cat(bit.replicate(config.bus_bytes // written_words(config)) for bit in found.beat.filled)),
+            bus.wlast.eq(found.last),
         ]
-        with m.If(lengths.output.ready):
+        with m.If(accept):
             m.d.sync += [
-                sending.eq(lengths.output.valid), left.eq(lengths.output.p), last_beat.eq(lengths.output.p == 0)]
+                sending.eq(1), left.eq(verdict.burst.length), last_beat.eq(verdict.burst.length == 0)]
         with m.Elif(send):
-            m.d.sync += [left.eq(left - 1), last_beat.eq(left == 1)]
+            m.d.sync += [sending.eq(~last_beat), left.eq(left - 1), last_beat.eq(left == 1)]
 
         # Responses.
         m.d.comb += [bus.bready.eq(1), lasts.output.ready.eq(bus.bvalid)]
@@ -184,7 +169,6 @@ class WriteChannel(wiring.Component):
         m.d.comb += self.quiet.eq(lasts.empty)
 
         # What the memory takes.
-        words = bus.wstrb[::config.bus_bytes // written_words(config)]
         with m.If(bus.wvalid & bus.wready):
-            m.d.comb += self.written.eq(sum(words))
+            m.d.comb += self.written.eq(sum(found.beat.filled))
         return m

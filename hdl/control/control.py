@@ -18,6 +18,9 @@ __all__ = ["CONTROL_ADDRESS_BITS", "Control", "StatusSignature", "constant_regis
 #: Width of an address on the control port.
 CONTROL_ADDRESS_BITS = 12
 
+#: Registers among which a read chooses by the lowest bits of the offset.
+_ROW = 8
+
 
 class StatusSignature(wiring.Signature):
     """What the host sees of the program (``Out`` at the sequencer); fields as in the ``status`` register."""
@@ -49,6 +52,7 @@ def constant_registers(config: AcceleratorConfig) -> dict[str, int]:
         "config_sizes": {
             "max_k_log2": exact_log2(config.max_k), "max_n_log2": exact_log2(config.max_n),
             "max_tokens_log2": exact_log2(config.max_tokens), "outstanding_reads": config.outstanding_reads},
+        "config_control": {"counter_bits": config.counter_bits, "load_queue_depth": config.load_queue_depth},
     }
     values = {"id": ACCELERATOR_ID}
     for name, parts in fields.items():
@@ -75,7 +79,8 @@ class Control(wiring.Component):
     4. ``start`` and ``reset`` are high for one cycle. A write that asks for both resets.
     5. ``interrupt`` is high while it is enabled, a program has ended or failed, and this was not acknowledged yet; what
        lowers it does so before its write is answered, and a command that the sequencer refuses leaves it as it is.
-    6. A counter's two halves are read separately: they belong together once the program has ended.
+    6. ``error_address`` reads as zero while ``status.cause`` is NONE.
+    7. A counter's two halves are read separately: they belong together once the program has ended.
 
     Members
     -------
@@ -99,7 +104,7 @@ class Control(wiring.Component):
             "window": Out(WindowSignature()),
             "watchdog": Out(32, init=register("watchdog").reset),
             "status": In(StatusSignature()),
-            "counters": In(CounterSignature()),
+            "counters": In(CounterSignature(config)),
             "interrupt": Out(1),
         })
 
@@ -199,32 +204,29 @@ class Control(wiring.Component):
             values[f"{name}_low"], values[f"{name}_high"] = whole[:32], whole[32:]
         assert set(values) == {reg.name for reg in REGISTERS}
 
-        # Which register is wanted; then that one among every four; then what came of any four.
+        # Which register is wanted: the row of eight in which it lies, and its place there. Then that one.
         offset = Signal(CONTROL_ADDRESS_BITS - 2, reset_less=True)
-        is_wanted = [Signal(name=f"reads_{reg.name}", reset_less=True) for reg in REGISTERS]
-        found = [Signal(32, name=f"found_{i}", reset_less=True) for i in range(-(-len(REGISTERS) // 4))]
-        decoding, choosing, merging = (Signal(name=name) for name in ("decoding", "choosing", "merging"))
-        known = Signal(reset_less=True)
+        places = {reg.name: divmod(reg.offset // 4, _ROW) for reg in REGISTERS}
+        rows = {row: Signal(name=f"row_{row}", reset_less=True) for row, _column in places.values()}
+        columns = [Signal(name=f"column_{column}", reset_less=True) for column in range(_ROW)]
+        decoding = Signal()
+        choosing = Signal()
         m.d.sync += [
-            decoding.eq(bus.arvalid & bus.arready), choosing.eq(decoding), merging.eq(choosing),
-            bus.arready.eq(
-                ~(bus.arvalid & bus.arready) & ~decoding & ~choosing & ~merging & (~bus.rvalid | bus.rready)),
+            decoding.eq(bus.arvalid & bus.arready), choosing.eq(decoding),
+            bus.arready.eq(~(bus.arvalid & bus.arready) & ~decoding & ~choosing & (~bus.rvalid | bus.rready)),
+            *(wanted.eq(offset >> exact_log2(_ROW) == row) for row, wanted in rows.items()),
+            *(wanted.eq(offset[:exact_log2(_ROW)] == column) for column, wanted in enumerate(columns)),
         ]
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += offset.eq(bus.araddr[2:])
-        with m.If(decoding):
-            m.d.sync += [
-                wanted.eq(offset == reg.offset // 4) for wanted, reg in zip(is_wanted, REGISTERS, strict=True)]
-        ordered = [values[reg.name] for reg in REGISTERS]
+        is_wanted = {name: rows[row] & columns[column] for name, (row, column) in places.items()}
+        is_shown = {name: is_wanted[name] & (Value.cast(status.cause).any() if name.startswith("error_address") else 1)
+                    for name in is_wanted}
         with m.If(choosing):
-            m.d.sync += [known.eq(Cat(is_wanted).any()), *(
-                word.eq(selected(is_wanted[4 * i:4 * i + 4], ordered[4 * i:4 * i + 4]))
-                for i, word in enumerate(found))]
-        with m.If(merging):
             m.d.sync += [
                 bus.rvalid.eq(1),
-                bus.rdata.eq(merged(found)),
-                bus.rresp.eq(Mux(known, Response.OKAY, Response.SLVERR)),
+                bus.rdata.eq(selected(is_shown.values(), [values[name] for name in is_shown])),
+                bus.rresp.eq(Mux(merged(is_wanted.values()), Response.OKAY, Response.SLVERR)),
             ]
         with m.Elif(bus.rready):
             m.d.sync += bus.rvalid.eq(0)

@@ -1,24 +1,23 @@
 """The performance counters."""
 
-from amaranth import Cat, Const, Module, Signal
+from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..bus.write_channel import written_words
 from ..config import AcceleratorConfig
-from ..registers import COUNTERS, WIDE_BITS
+from ..registers import COUNTERS
 
-__all__ = ["COUNTER_BITS", "CounterSignature", "Counters", "EventSignature"]
-
-COUNTER_BITS = WIDE_BITS
+__all__ = ["CounterSignature", "Counters", "EventSignature"]
 
 
 class CounterSignature(wiring.Signature):
-    """The values of the counters, each under its name in ``COUNTERS`` (``Out`` at the counters)."""
+    """The values of the counters, each ``counter_bits`` wide and under its name in ``COUNTERS`` (``Out`` at the
+    counters)."""
 
-    def __init__(self) -> None:
-        super().__init__({name: Out(COUNTER_BITS) for name, _doc in COUNTERS})
+    def __init__(self, config: AcceleratorConfig):
+        super().__init__({name: Out(config.counter_bits) for name, _doc in COUNTERS})
 
 
 class EventSignature(wiring.Signature):
@@ -32,7 +31,7 @@ class EventSignature(wiring.Signature):
 
 class Counters(wiring.Component):
     """Counts events; ``read_bytes`` in steps of a beat, ``write_bytes`` in steps of a scratchpad word, or a beat where
-    that is shorter.
+    that is shorter. A counter whose highest bit is set has stopped: it never wraps.
 
     Members
     -------
@@ -44,7 +43,8 @@ class Counters(wiring.Component):
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
-        super().__init__({"clear": In(1), "events": In(EventSignature(config)), "values": Out(CounterSignature())})
+        super().__init__({
+            "clear": In(1), "events": In(EventSignature(config)), "values": Out(CounterSignature(config))})
 
     def elaborate(self, platform):
         m = Module()
@@ -56,8 +56,8 @@ class Counters(wiring.Component):
             shift = exact_log2(steps.get(name, 1))
             happens = getattr(self.events, name)
             event = Signal.like(happens, name=f"{name}_event")
-            count = Signal(COUNTER_BITS - shift, name=name, reset_less=True)
-            m.d.sync += event.eq(happens)
+            count = Signal(config.counter_bits - shift, name=name, reset_less=True)
+            m.d.sync += event.eq(Mux(count[-1], 0, happens))
             m.d.comb += getattr(self.values, name).eq(Cat(Const(0, shift), count))
             with m.If(clear):
                 m.d.sync += count.eq(0)

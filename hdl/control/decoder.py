@@ -1,28 +1,22 @@
 """Checks each fetched instruction and hands it to the queue of its engine."""
 
-from amaranth import Cat, Const, Module, Signal
+from amaranth import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..config import AcceleratorConfig
-from ..isa import FORMATS, MATMUL, TRANSFER, VECTOR, Engine, Format, Function, Opcode
+from ..isa import FORMATS, MATMUL, TRANSFER, VECTOR, Engine, Function, Opcode
 from ..registers import ErrorCause
 from .fetch import FetchedLayout
+from .queued import QueuedLayout, foreign_semaphores
 
-__all__ = ["ENGINE_FORMATS", "Decoder", "QueueLayout"]
+__all__ = ["DECODE_LATENCY", "Decoder"]
 
-#: The instruction format of each engine.
-ENGINE_FORMATS = {Engine.LOAD: TRANSFER, Engine.STORE: TRANSFER, Engine.MATMUL: MATMUL, Engine.VECTOR: VECTOR}
+#: Cycles from when an instruction is offered to the decoder to when it is put into its queue.
+DECODE_LATENCY = 2
 
 _OPCODES = {engine: Opcode[engine.name] for engine in Engine}
-
-
-class QueueLayout(data.StructLayout):
-    """An instruction of ``format`` in its engine's queue, with the DRAM ``address`` that it came from."""
-
-    def __init__(self, config: AcceleratorConfig, format: Format):
-        super().__init__({"instruction": format.layout, "address": config.address_bits})
 
 
 class Decoder(wiring.Component):
@@ -33,29 +27,36 @@ class Decoder(wiring.Component):
     1. An instruction is legal when its opcode is known, and LOAD, STORE: ``count`` and ``words`` are at least
        1, ``dram_address`` and (where ``count`` is above 1) ``dram_stride`` are multiples of the bus width in
        bytes; MATMUL: ``m``, ``n_tiles`` and ``k_tiles`` are at least 1; VECTOR: ``function`` is known, ``m``
-       and (but for LOAD_ROWS) ``groups`` are at least 1, and ``row + m`` is at most ``row_entries``.
-    2. Instructions are dispatched in their order, one in three cycles at best.
+       and (but for LOAD_ROWS) ``groups`` are at least 1, and ``row + m`` is at most ``row_entries``. All of these: a
+       semaphore in ``wait`` or ``signal`` belongs to the engine.
+    2. Instructions are dispatched in their order, each ``DECODE_LATENCY`` cycles after it was offered at best.
     3. After END (``ended``), and at a fault (``cause`` is not NONE), nothing more is dispatched until a
        reset.
+    4. Indices come in halves, an upper and a lower one. Between two halves nothing is dispatched until every
+       instruction of the half before the last one has finished: while ``turning``, this waits for ``turned``.
 
     Members
     -------
     fetched : stream of :class:`FetchedLayout`
-    load, store, matmul, vector : stream of :class:`QueueLayout`
+    load, store, matmul, vector : stream of :class:`~celosia.hdl.control.queued.QueuedLayout`
     dispatched : 1 bit
         An instruction (an END too) was decoded in the cycle before; for the counter.
     ended : 1 bit
+    turning, turned : 1 bit
+        Rule 4.
     cause : ErrorCause
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__({
-            "fetched": In(stream.Signature(FetchedLayout(config))),
-            **{engine.name.lower(): Out(stream.Signature(QueueLayout(config, format)))
-               for engine, format in ENGINE_FORMATS.items()},
+            "fetched": In(stream.Signature(FetchedLayout())),
+            **{engine.name.lower(): Out(stream.Signature(QueuedLayout(config, engine)))
+               for engine in Engine},
             "dispatched": Out(1),
             "ended": Out(1),
+            "turning": Out(1),
+            "turned": In(1),
             "cause": Out(ErrorCause),
         })
 
@@ -63,12 +64,10 @@ class Decoder(wiring.Component):
         m = Module()
         word = self.fetched.p.word
         queues = [getattr(self, engine.name.lower()) for engine in Engine]
-        for engine, queue in zip(Engine, queues, strict=True):
-            layout = ENGINE_FORMATS[engine].layout
-            m.d.comb += [
-                queue.p.instruction.eq(word[:layout.size]),
-                queue.p.address.eq(self.fetched.p.address),
-            ]
+        index = self.fetched.p.index
+        m.d.comb += [
+            Value.cast(queue.p).eq(QueuedLayout(self._config, engine).packed(word, index))
+            for engine, queue in zip(Engine, queues, strict=True)]
 
         # What is to be known of the instruction, each thing a register.
         known = []
@@ -106,9 +105,16 @@ class Decoder(wiring.Component):
                     m.d.sync += targets.eq(Cat(is_opcode[_OPCODES[engine]] for engine in Engine))
                     m.next = "Dispatch"
             with m.State("Dispatch"), m.If((Cat(queue.ready for queue in queues) & targets).any()):
-                m.d.comb += self.fetched.ready.eq(1)
                 m.d.sync += [targets.eq(0), self.dispatched.eq(1)]
-                m.next = "Check"
+                with m.If(index[:-1].all()):
+                    m.next = "Turn"
+                with m.Else():
+                    m.d.comb += self.fetched.ready.eq(1)
+                    m.next = "Check"
+            with m.State("Turn"):
+                m.d.comb += [self.turning.eq(1), self.fetched.ready.eq(self.turned)]
+                with m.If(self.turned):
+                    m.next = "Check"
             with m.State("Stopped"):
                 pass  # the instruction stays where it is: its address is wanted
         return m
@@ -116,6 +122,10 @@ class Decoder(wiring.Component):
     def _legal(self, register, word):
         """Rule 1: a condition for each opcode, of what ``register`` makes of its parts."""
         config = self._config
+        header = data.View(FORMATS[Opcode.END].layout, word[:FORMATS[Opcode.END].layout.size])
+        owned = {_OPCODES[engine]: register(
+            f"{engine.name.lower()}_semaphores", ~foreign_semaphores(engine, header.wait, header.signal))
+            for engine in Engine}
         bus_shift = exact_log2(config.bus_bytes)
         transfer, matmul, vector = (
             data.View(format.layout, word[:format.layout.size]) for format in (TRANSFER, MATMUL, VECTOR))
@@ -140,4 +150,4 @@ class Decoder(wiring.Component):
                 & register("known_function", Cat(vector.function == function for function in Function).any())),
         }
         assert set(legal) == set(FORMATS)
-        return legal
+        return {code: condition & owned.get(code, 1) for code, condition in legal.items()}

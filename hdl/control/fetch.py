@@ -10,11 +10,14 @@ from ..bus.read_channel import BeatLayout
 from ..config import AcceleratorConfig
 from ..isa import INSTRUCTION_BYTES
 from ..parts.queues import Queue
+from .queued import INDEX_BITS
 
-__all__ = ["PREFETCH", "Fetch", "FetchedLayout", "program_bits"]
+__all__ = ["ASK_LATENCY", "PREFETCH", "Fetch", "FetchedLayout", "program_bits"]
 
 #: Instructions in each of the two blocks that are read ahead.
-PREFETCH = 16
+PREFETCH = 8
+#: Cycles from the verdict on a block, or when the last beat of one is taken out of the buffer, to the next request.
+ASK_LATENCY = 3
 
 
 def program_bits(config: AcceleratorConfig) -> int:
@@ -23,16 +26,15 @@ def program_bits(config: AcceleratorConfig) -> int:
 
 
 class FetchedLayout(data.StructLayout):
-    """An instruction as it lies in memory, its ``address``, and whether reading it failed: ``outside`` the
-    window or with an ``error`` response; then ``word`` means nothing."""
+    """An instruction as it lies in memory, its ``index``, and whether reading it failed: ``outside`` the window or with
+    an ``error`` response; then ``word`` means nothing."""
 
-    def __init__(self, config: AcceleratorConfig):
-        super().__init__({
-            "word": 8 * INSTRUCTION_BYTES, "address": config.address_bits, "outside": 1, "error": 1})
+    def __init__(self) -> None:
+        super().__init__({"word": 8 * INSTRUCTION_BYTES, "index": INDEX_BITS, "outside": 1, "error": 1})
 
 
 class Fetch(wiring.Component):
-    """Reads instructions from ``program`` upwards, from the end of reset on.
+    """Reads instructions from ``program`` upwards.
 
     Rules
     -----
@@ -41,33 +43,39 @@ class Fetch(wiring.Component):
        in it, on, a burst is a beat.
     2. Reading ahead never fails: only an instruction that the decoder gets to is reported ``outside`` or
        ``error``, and it is the last one.
-    3. ``quiet`` is high while no beat is owed and no burst wanted.
+    3. ``quiet`` is high while no burst is wanted, and from then on until the bus is known to owe a beat.
 
     Members
     -------
+    take : 1 bit
+        ``program`` is that of the next one: between the reset of the last and the first cycle with ``enable``.
+    program : unsigned
+        Address of the first instruction in beats; one more bit says "beyond all addresses".
     enable : 1 bit
         While low, no further burst is requested; one that is already offered goes out.
-    program : unsigned
-        Address of the first instruction in beats; one more bit says "beyond all addresses". Stable while enabled.
     requests : stream of :class:`BurstLayout`
         One at a time: each is answered by ``passed`` or ``refused``.
     passed, refused : 1 bit
     data : stream of :class:`BeatLayout`
         Always ready.
     instructions : stream of :class:`FetchedLayout`
+    address : address_bits
+        Of the instruction that is offered, or will be next; a reset leaves it.
     quiet : 1 bit
     """
 
     def __init__(self, config: AcceleratorConfig):
         self._config = config
         super().__init__({
-            "enable": In(1),
+            "take": In(1),
             "program": In(program_bits(config)),
+            "enable": In(1),
             "requests": Out(stream.Signature(BurstLayout(config))),
             "data": In(stream.Signature(BeatLayout(config))),
             "passed": In(1),
             "refused": In(1),
-            "instructions": Out(stream.Signature(FetchedLayout(config))),
+            "instructions": Out(stream.Signature(FetchedLayout())),
+            "address": Out(config.address_bits),
             "quiet": Out(1),
         })
 
@@ -80,31 +88,25 @@ class Fetch(wiring.Component):
         beats_per_instruction = max(1, INSTRUCTION_BYTES // config.bus_bytes)
         stored = data.StructLayout({"data": config.bus_bits, "error": 1})
         m.submodules.buffer = buffer = Queue(stored, 2 * beats + 1)
-        # A block RAM's output is late: a register takes it, before it becomes part of an instruction.
-        beat = stream.Signature(stored).create()
-        item = Signal(stored, reset_less=True)
-        item_valid = Signal()
-        m.d.comb += [beat.payload.eq(item), beat.valid.eq(item_valid), buffer.output.ready.eq(~item_valid | beat.ready)]
-        with m.If(buffer.output.ready):
-            m.d.sync += [item.eq(buffer.output.payload), item_valid.eq(buffer.output.valid)]
+        beat = buffer.output
 
         # Bursts. `address` counts beats, and has a bit more than the bus, so that it can pass the end.
-        address = Signal(program_bits(config))
-        next_beat = Signal(config.address_bits - shift)  # of the instruction that is offered next
+        address = Signal(program_bits(config), reset_less=True)
+        next_beat = Signal(config.address_bits - shift, reset_less=True)  # of the instruction that is offered next
         single = Signal()  # a burst is a beat
         ended = Signal()  # the next beat lies outside
         reserved = Signal(range(2 * beats + 1))  # beats that are in the buffer or will be
-        owed = Signal(range(2 * beats + 1))
         room = Signal(init=1)  # for another block
         burst = self.requests
         burst_beats = Signal(range(beats + 1))
         asking = Signal()  # a burst is wanted
         popped = Signal()
-        m.d.comb += self.quiet.eq((owed == 0) & ~asking)
+        asked = Signal(2)  # until the bus owes the beats, and says so
+        m.d.sync += asked.eq(Cat(asking, asked))
+        m.d.comb += self.quiet.eq(~asking & ~asked.any())
+        with m.If(self.take):
+            m.d.sync += [address.eq(self.program), next_beat.eq(self.program)]
         with m.FSM() as states:
-            with m.State("Start"), m.If(self.enable):
-                m.d.sync += [address.eq(self.program), next_beat.eq(self.program)]
-                m.next = "Size"
             with m.State("Size"):
                 m.d.sync += burst_beats.eq(Mux(single, 1, beats - address[:block_bits]))
                 m.next = "Wait"
@@ -116,7 +118,8 @@ class Fetch(wiring.Component):
                     m.next = "Judge"
             with m.State("Judge"):
                 with m.If(self.passed):
-                    m.d.sync += address.eq(address + burst_beats)
+                    m.d.sync += address.eq(Cat(address[:block_bits] | ~single.replicate(block_bits),
+                                               address[block_bits:]) + 1)
                     m.next = "Size"
                 with m.If(self.refused):
                     m.d.sync += [ended.eq(single), single.eq(1)]
@@ -127,10 +130,8 @@ class Fetch(wiring.Component):
             burst.p.beyond.eq(address[-1]),
             burst.p.length.eq(burst_beats - 1),
         ]
-        arrived = self.data.valid & self.data.ready
         m.d.sync += [
             reserved.eq(reserved + Mux(self.passed, burst_beats, 0) - popped),
-            owed.eq(owed + Mux(self.passed, burst_beats, 0) - arrived),
             room.eq(reserved <= beats),
         ]
         m.d.comb += [
@@ -170,5 +171,8 @@ class Fetch(wiring.Component):
         m.d.sync += accepted.eq(complete & output.ready)
         with m.If(accepted):
             m.d.sync += next_beat.eq(next_beat + beats_per_instruction)
-        m.d.comb += output.p.address.eq(Cat(Const(0, shift), next_beat))
+        m.d.comb += [
+            self.address.eq(Cat(Const(0, shift), next_beat)),
+            output.p.index.eq(self.address[exact_log2(INSTRUCTION_BYTES):][:INDEX_BITS]),
+        ]
         return m

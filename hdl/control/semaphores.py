@@ -1,138 +1,94 @@
 """The counting semaphores that order the engines."""
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..isa import SEMAPHORE_BITS, SEMAPHORES, Engine
-from ..parts.one_hot import merged
+from ..isa import SEMAPHORE_BITS, Engine
+from .queued import NEIGHBOURS
 
-__all__ = ["OVERFLOW_LATENCY", "SemaphoreSignature", "Semaphores"]
+__all__ = ["SemaphoreSignature", "Semaphores"]
 
-#: Cycles from giving a semaphore once too often to ``overflow``.
-OVERFLOW_LATENCY = 3
+_OTHERS = len(Engine) - 1
 
 
 class SemaphoreSignature(wiring.Signature):
-    """An engine's dealings with the semaphores (the engine's side is ``Out``).
+    """An engine's dealings with the semaphores (the engine's side is ``Out``). A word has a bit for each of its
+    ``NEIGHBOURS``.
 
     Members
     -------
-    request : 1 bit, wanted : a bit a semaphore
-        An instruction waits for every semaphore in ``wanted``. Both stay until ``grant``.
+    request : 1 bit, wanted : a bit a neighbour
+        An instruction waits for what every neighbour in ``wanted`` gives. ``wanted`` stays until the cycle after
+        ``grant``.
     grant : 1 bit
-        The semaphores in ``wanted``, which stay so in the next cycle too, have been taken in this one.
-    blocked, by_load : 1 bit
-        In the cycle before one of them was zero; one that was last given by the load or store engine, or by nobody yet.
-    gives : 1 bit, given : a bit a semaphore
-        To be incremented in this cycle; none unless ``gives``.
+        They are there.
+    takes : 1 bit
+        In the cycle after ``grant``, which is the last one before the next ``request``: they are taken.
+    lacks : a bit a neighbour
+        Those that hold up the request.
+    gives : 1 bit, given : a bit a neighbour
+        While ``gives``, to whom a semaphore is given in this cycle.
+    overflows : 1 bit
+        One of them can't count that.
     """
 
     def __init__(self) -> None:
         super().__init__({
             "request": Out(1),
-            "wanted": Out(SEMAPHORES),
+            "wanted": Out(_OTHERS),
             "grant": In(1),
-            "blocked": In(1),
-            "by_load": In(1),
+            "takes": Out(1),
+            "lacks": In(_OTHERS),
             "gives": Out(1),
-            "given": Out(SEMAPHORES),
+            "given": Out(_OTHERS),
+            "overflows": In(1),
         })
 
 
 class Semaphores(wiring.Component):
-    """``SEMAPHORES`` counters of ``SEMAPHORE_BITS`` bits, zero after a reset.
+    """A counter of ``SEMAPHORE_BITS`` bits for each ordered pair of engines, zero after a reset.
 
     Rules
     -----
-    1. A grant takes all wanted semaphores in one cycle, each of which was above zero.
-    2. A semaphore given in cycle t can be taken in cycle t + 2; one that has been taken and is not zero, four cycles
-       later, since it counts as zero until its counter says otherwise.
-    3. Engines that want a common semaphore are granted one at a time, in the order of ``Engine``; others
-       don't hold each other up.
-    4. Any number of engines may give the same semaphore in a cycle. ``overflow`` shows, ``OVERFLOW_LATENCY`` cycles
-       later, those that are beyond their range.
+    1. A grant takes all wanted semaphores at once, each of which is above zero. A semaphore is given by one engine and
+       taken by one, so that nobody else can take it.
+    2. A semaphore given in cycle t can be taken in cycle t + 1.
+    3. Given when it is at its largest value, and not taken at the same time, a semaphore overflows.
 
     Members
     -------
     load, store, matmul, vector : SemaphoreSignature
-    overflow : a bit a semaphore
     """
 
     def __init__(self) -> None:
-        super().__init__({
-            **{engine.name.lower(): In(SemaphoreSignature()) for engine in Engine},
-            "overflow": Out(SEMAPHORES),
-        })
+        super().__init__({engine.name.lower(): In(SemaphoreSignature()) for engine in Engine})
 
     def elaborate(self, platform):
         m = Module()
-        ports = [getattr(self, engine.name.lower()) for engine in Engine]
-        counts = [Signal(SEMAPHORE_BITS + 1, name=f"count_{i}") for i in range(SEMAPHORES)]
-        zero = Signal(SEMAPHORES, init=-1)
-        taken = Signal(SEMAPHORES)
-        of_load = Signal(SEMAPHORES, init=-1)  # last given by the load or store engine
-
-        # Found free in one cycle, granted in the next, taken in the one after that. In between, only a grant to another
-        # engine that wants a common semaphore can interfere. Who rivals whom is a register too: wants stay.
-        free = Signal(len(ports))
-        granted = Signal(len(ports))
-        rivals = [Signal(len(ports), name=f"rivals_{i}") for i in range(len(ports))]
-        for i, port in enumerate(ports):
-            held_up, interferes, lacks = (Signal(name=f"{name}_{i}") for name in ("held_up", "interferes", "lacks"))
-            common = Cat((port.wanted & other.wanted).any() for other in ports)
-            grants = Cat(other.grant for other in ports)
-            others = ~(1 << i)
+        ports = {engine: getattr(self, engine.name.lower()) for engine in Engine}
+        zero: dict[Engine, dict[Engine, Signal]] = {engine: {} for engine in Engine}  # by taker and giver
+        beyond: dict[Engine, dict[Engine, Signal]] = {engine: {} for engine in Engine}  # by giver and taker
+        for giver, gives in ports.items():
+            for taker in NEIGHBOURS[giver]:
+                takes = ports[taker]
+                name = f"{giver.name.lower()}_{taker.name.lower()}"
+                count = Signal(SEMAPHORE_BITS, name=name)
+                more, less = Signal(name=f"{name}_more"), Signal(name=f"{name}_less")
+                zero[taker][giver] = Signal(name=f"{name}_zero")
+                beyond[giver][taker] = Signal(name=f"{name}_beyond")
+                m.d.comb += [
+                    more.eq(gives.gives & gives.given[NEIGHBOURS[giver].index(taker)]),
+                    less.eq(takes.takes & takes.wanted[NEIGHBOURS[taker].index(giver)]),
+                    zero[taker][giver].eq(count == 0),
+                    beyond[giver][taker].eq(more & ~less & count.all()),
+                ]
+                with m.If(more ^ less):
+                    m.d.sync += count.eq(count + Mux(less, -1, 1))
+        for engine, port in ports.items():
             m.d.comb += [
-                lacks.eq((port.wanted & zero).any()),
-                held_up.eq((free & rivals[i] & ((1 << i) - 1)).any()),
-                interferes.eq(((grants | granted) & common & others).any()),
-                port.grant.eq(free[i] & ~held_up),
+                port.lacks.eq(port.wanted & Cat(zero[engine][other] for other in NEIGHBOURS[engine])),
+                port.grant.eq(port.request & ~port.lacks.any()),
+                port.overflows.eq(Cat(beyond[engine].values()).any()),
             ]
-            m.d.sync += [
-                free[i].eq(port.request & ~lacks & ~port.grant & ~interferes),
-                granted[i].eq(port.grant),
-                rivals[i].eq(common),
-                port.blocked.eq(port.request & lacks),
-                port.by_load.eq(port.request & (port.wanted & zero & of_load).any()),
-            ]
-
-        # Counting takes three stages: who gives and who takes, the change that this makes, and the sum. Whether a
-        # semaphore may be zero is known at once. A word has a bit a semaphore.
-        def later(value, name):
-            register = Signal(SEMAPHORES, name=name)
-            m.d.sync += register.eq(value)
-            return register
-
-        m.d.comb += taken.eq(merged(
-            port.wanted & was_granted.replicate(SEMAPHORES) for port, was_granted in zip(ports, granted, strict=True)))
-        given = Signal(SEMAPHORES)
-        m.d.comb += given.eq(merged(port.given for port in ports))
-        takes = later(taken, "takes")
-        changes = later(later(given, "gives") | takes, "changes")
-        change = [later(bit, f"change_{index}") for index, bit in enumerate(
-            _change([later(port.given, f"gives_{index}") for index, port in enumerate(ports)], takes))]
-        for i, count in enumerate(counts):
-            with m.If(changes[i]):
-                m.d.sync += count.eq(count + Cat(bit[i] for bit in change).as_signed())
-        counted = Cat(count.any() for count in counts) & ~takes & ~later(takes, "taking")
-        m.d.comb += self.overflow.eq(Cat(count[SEMAPHORE_BITS] for count in counts))
-        m.d.sync += [
-            zero.eq(~given & (taken | (zero & ~counted))),
-            of_load.eq((of_load & ~given) | self.load.given | self.store.given),
-        ]
         return m
-
-
-def _change(gives, takes):
-    """How many of four words give, less one where ``takes`` does, for each bit of the words: three words with the bits
-    of the number, and one with its sign."""
-    first, second, third, fourth = gives
-    odd = [first ^ second, third ^ fourth]
-    both = [first & second, third & fourth]
-    bits = [odd[0] ^ odd[1], both[0] ^ both[1] ^ (odd[0] & odd[1]), both[0] & both[1]]
-    borrow, less = takes, []
-    for bit in bits:
-        less.append(bit ^ borrow)
-        borrow = ~bit & borrow
-    return [*less, borrow]

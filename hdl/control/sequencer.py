@@ -10,26 +10,31 @@ from ..bus.bursts import ADDRESS_BITS, BurstLayout
 from ..bus.guard import BoundsLayout, WindowSignature, bounds_of
 from ..bus.read_channel import BeatLayout
 from ..config import AcceleratorConfig
-from ..isa import Engine
+from ..isa import INSTRUCTION_BYTES, Engine
 from ..memory.interfaces import CommandSignature
 from ..parts.one_hot import selected
 from ..parts.resets import reset_by, without_reset
 from ..registers import ErrorCause
 from .control import StatusSignature
-from .decoder import ENGINE_FORMATS, Decoder
+from .decoder import Decoder
 from .fetch import Fetch
 from .issue import IssueUnit
+from .queued import ENGINE_FORMATS, INDEX_BITS, NEIGHBOURS
 from .semaphores import Semaphores
 
-__all__ = ["Sequencer"]
+__all__ = ["END_LATENCY", "START_LATENCY", "Sequencer"]
 
 #: A reset goes from the instruction queues to the DMA, the matmul engine and the vector engine, a cycle each, and is
 #: long enough to hold them all at once.
 _RESET_CYCLES = 4
 #: Cycles from the beginning of a reset to when the last of these has left it.
 _RESET_REACHES = 2 * _RESET_CYCLES - 1
+#: Cycles from the beginning of a program to when it runs, and its first block may be asked for.
+START_LATENCY = _RESET_REACHES
 #: Cycles from when nothing is under way any more to the last fault that may come of it.
-_LATEST_FAULT = 5
+_LATEST_FAULT = 3
+#: Cycles from ``finished`` of the last instruction to the end of the program.
+END_LATENCY = 3 + _LATEST_FAULT
 
 
 class Sequencer(wiring.Component):
@@ -47,9 +52,9 @@ class Sequencer(wiring.Component):
     3. At the first fault its cause and the address of its instruction are kept, a stop begins, and with it ``reset``:
        no engine starts or ends anything after that. Of several faults in a cycle the first of ``ErrorCause`` counts,
        the load engine's before the store engine's.
-    4. The address is, for ILLEGAL_INSTRUCTION and FETCH_*, the instruction that was to be decoded; for LOAD_*
-       and STORE_*, the one under way; for SEMAPHORE_OVERFLOW, the one that signalled; for WATCHDOG, the
-       oldest under way of the first engine that has one, else the one that waits in the first queue, else the
+    4. The address is, while there is a cause, for ILLEGAL_INSTRUCTION and FETCH_*, the instruction that was to be
+       decoded; for LOAD_* and STORE_*, the one under way; for SEMAPHORE_OVERFLOW, the one that signalled; for WATCHDOG,
+       the oldest under way of the first engine that has one, else the one that waits in the first queue, else the
        one to be fetched.
     5. ``soft_reset`` clears the status, forgets a start that waits, and begins a stop and a ``reset``, whatever goes
        on.
@@ -129,7 +134,7 @@ class Sequencer(wiring.Component):
         m = Module()
         config, status = self._config, self.status
         fetch, decoder, semaphores = Fetch(config), Decoder(config), Semaphores()
-        units = {engine: IssueUnit(config, format) for engine, format in ENGINE_FORMATS.items()}
+        units = {engine: IssueUnit(config, engine) for engine in Engine}
         resettable = reset_by(m, "units", self.reset)
         m.submodules.fetch = resettable(fetch)
         m.submodules.decoder = resettable(decoder)
@@ -147,18 +152,15 @@ class Sequencer(wiring.Component):
         ]
         # What a start takes: the registers may be written while the program runs.
         take = Signal()
-        program = Signal.like(fetch.program, reset_less=True)
         bounds = without_reset(m, self.bounds)
         watchdog = Signal.like(self.watchdog, reset_less=True)
         shift, top = exact_log2(config.bus_bytes), config.address_bits
         with m.If(take):
-            m.d.sync += [
-                program.eq(Cat(self.program[shift:top], self.program[top:].any())),
-                Value.cast(bounds).eq(bounds_of(config, self.window)),
-                watchdog.eq(self.watchdog),
-            ]
+            m.d.sync += [Value.cast(bounds).eq(bounds_of(config, self.window)), watchdog.eq(self.watchdog)]
         m.d.comb += [
-            fetch.program.eq(program), fetch.enable.eq(running & ~decoder.ended),
+            fetch.take.eq(take),
+            fetch.program.eq(Cat(self.program[shift:top], self.program[top:].any())),
+            fetch.enable.eq(running & ~decoder.ended),
             fetch.passed.eq(self.fetch_passed), fetch.refused.eq(self.fetch_refused),
         ]
         for i, (engine, unit) in enumerate(units.items()):
@@ -168,58 +170,74 @@ class Sequencer(wiring.Component):
             connect(m, flipped(port), unit.engine)
             connect(m, unit.queue, getattr(decoder, name))
             connect(m, unit.semaphores, getattr(semaphores, name))
-            m.d.comb += [
-                unit.enable.eq(running),
-                unit.overflow.eq(semaphores.overflow),
-                finished[i].eq(unit.ended),
-            ]
+            m.d.comb += [unit.enable.eq(running), finished[i].eq(unit.ended)]
             m.d.sync += [self.busy[i].eq(unit.busy & running), self.waiting[i].eq(unit.waiting & running)]
         matmul = units[Engine.MATMUL]
+        lacks = Signal.like(matmul.semaphores.lacks, name="matmul_lacks")
+        m.d.sync += lacks.eq(Mux(matmul.semaphores.request, matmul.semaphores.lacks, 0))
+        moved = [giver in (Engine.LOAD, Engine.STORE) for giver in NEIGHBOURS[Engine.MATMUL]]
         m.d.comb += [
             self.decoded.eq(decoder.dispatched & running),
-            self.matmul_blocked.eq(semaphores.matmul.blocked),
-            self.matmul_blocked_by_load.eq(semaphores.matmul.by_load),
+            self.matmul_blocked.eq(lacks.any()),
+            self.matmul_blocked_by_load.eq(
+                Cat(bit for bit, by_load in zip(lacks, moved, strict=True) if by_load).any()),
             self.matmul_unfetched.eq(matmul.empty & ~decoder.ended),
         ]
-        ending = Signal(_LATEST_FAULT)
-        m.d.sync += ending.eq(Mux(running, Cat(decoder.ended & all_idle & fetch.quiet, ending), 0))
+
+        # Of the end, or, between two halves of the indices, of those of the half before, no fault can come any more:
+        # they have finished. An engine's oldest instruction tells of which half the others are.
+        settled = Signal(_LATEST_FAULT)
+        old = Cat(~unit.idle & (unit.fault_index[-1] != decoder.fetched.p.index[-1]) for unit in units.values()).any()
+        rests = Mux(decoder.turning, ~old, all_idle & decoder.ended & fetch.quiet & self.quiet)
+        m.d.sync += settled.eq(Mux(running & rests, Cat(1, settled), 0))
+        m.d.comb += decoder.turned.eq(settled[-1])
 
         # The watchdog.
-        quiet_cycles = Signal(32)
+        cycles_left = Signal.like(watchdog, reset_less=True)
         expired = Signal()
-        with m.If(self.reset | finished.any() | (watchdog == 0)):
-            m.d.sync += [quiet_cycles.eq(0), expired.eq(0)]
-        with m.Elif(running):
-            m.d.sync += [quiet_cycles.eq(quiet_cycles + 1), expired.eq(quiet_cycles >= watchdog)]
+        with m.If(~running | finished.any()):
+            m.d.sync += [cycles_left.eq(watchdog), expired.eq(0)]
+        with m.Else():
+            m.d.sync += [cycles_left.eq(cycles_left - 1), expired.eq((cycles_left == 0) & watchdog.any())]
 
-        # Faults in the order in which they count: cause, condition, and whose instruction it is, of those whose
-        # address is kept. An engine's own faults take the oldest instruction, or the one that signalled, or the head.
-        fetched, load, store, *_ = owners = range(1 + len(Engine))
+        # Faults in the order in which they count: cause, condition, and whose instruction it is, one-hot: an
+        # engine's, or the one that was fetched. An engine's own faults take the oldest instruction, or the one that
+        # signalled, or the head.
+        fetched = 1 << len(Engine)
+        busy, held = Cat(unit.busy for unit in units.values()), Cat(~unit.idle for unit in units.values())
+        stuck = Signal(len(Engine) + 1)
+        waits = Cat(Mux(busy.any(), busy, held), 1)
         faults = [(cause, decoder.cause == cause, fetched) for cause in (
             ErrorCause.ILLEGAL_INSTRUCTION, ErrorCause.FETCH_OUTSIDE_WINDOW, ErrorCause.FETCH_BUS_ERROR)]
         faults += [
-            (ErrorCause.LOAD_OUTSIDE_WINDOW, self.load_outside, load),
-            (ErrorCause.LOAD_BUS_ERROR, self.load_bus_error, load),
-            (ErrorCause.STORE_OUTSIDE_WINDOW, self.store_outside, store),
-            (ErrorCause.STORE_BUS_ERROR, self.store_bus_error, store),
+            (ErrorCause.LOAD_OUTSIDE_WINDOW, self.load_outside, 1 << Engine.LOAD.value),
+            (ErrorCause.LOAD_BUS_ERROR, self.load_bus_error, 1 << Engine.LOAD.value),
+            (ErrorCause.STORE_OUTSIDE_WINDOW, self.store_outside, 1 << Engine.STORE.value),
+            (ErrorCause.STORE_BUS_ERROR, self.store_bus_error, 1 << Engine.STORE.value),
         ]
-        faults += [(ErrorCause.SEMAPHORE_OVERFLOW, unit.overflows, 1 + i) for i, unit in enumerate(units.values())]
-        faults += [(ErrorCause.WATCHDOG, expired & unit.busy, 1 + i) for i, unit in enumerate(units.values())]
-        faults += [(ErrorCause.WATCHDOG, expired & ~unit.idle, 1 + i) for i, unit in enumerate(units.values())]
-        faults += [(ErrorCause.WATCHDOG, expired, fetched)]
+        faults += [(ErrorCause.SEMAPHORE_OVERFLOW, unit.overflows, 1 << engine.value) for engine, unit in units.items()]
+        faults += [(ErrorCause.WATCHDOG, expired, stuck)]
 
-        # A register for the conditions, and one for the first of them and the addresses.
+        # A register for the conditions, and one for the first of them; meanwhile the indices are held.
         faulty = Signal(len(faults))
         first = Signal(len(faults))
         failing = Signal()
-        addresses = [Signal(self._config.address_bits, name=f"fault_address_{owner}", reset_less=True)
-                     for owner in owners]
         m.d.sync += [
             faulty.eq(Cat(condition & running for _cause, condition, _owner in faults)),
             first.eq(faulty & -faulty),
             failing.eq(faulty.any() & running),
-            addresses[fetched].eq(fetch.instructions.p.address),
-            *(address.eq(unit.fault_address) for address, unit in zip(addresses[1:], units.values(), strict=True)),
+        ]
+        m.d.comb += [unit.hold.eq(faulty.any()) for unit in units.values()]
+        with m.If(~faulty.any()):
+            m.d.sync += stuck.eq(waits & -waits)
+        low, high = exact_log2(INSTRUCTION_BYTES), exact_log2(INSTRUCTION_BYTES) + INDEX_BITS
+        owner = Signal(len(Engine) + 1)
+        index = Signal(INDEX_BITS, reset_less=True)
+        m.d.comb += [
+            owner.eq(selected(first, [owner for _cause, _condition, owner in faults])),
+            # What is under way may be of the half before that of what is fetched.
+            status.error_address.eq(Cat(fetch.address[:low], index, fetch.address[high:] - (
+                index[-1] & ~fetch.address[high - 1]))),
         ]
         # The states: idle, starting, running, stopping.
         starting = Signal(_RESET_REACHES)
@@ -261,11 +279,10 @@ class Sequencer(wiring.Component):
                 m.d.sync += [
                     running.eq(0), stopping.eq(1), faulted.eq(1),
                     status.cause.eq(selected(first, [cause.value for cause, _condition, _owner in faults])),
-                    status.error_address.eq(selected(
-                        [Cat(bit for bit, (_cause, _condition, owner) in zip(first, faults, strict=True)
-                             if owner == whose).any() for whose in owners], addresses)),
+                    index.eq(selected(
+                        owner, [*(unit.fault_index for unit in units.values()), fetch.address[low:high]])),
                 ]
-            with m.Elif(ending[-1]):
+            with m.Elif(settled[-1] & decoder.ended):
                 m.d.sync += [running.eq(0), status.done.eq(1)]
         with m.If(stopped):
             m.d.sync += [stopping.eq(0), status.error.eq(faulted)]
@@ -279,6 +296,5 @@ class Sequencer(wiring.Component):
                 status.done.eq(0),
                 status.error.eq(0),
                 status.cause.eq(ErrorCause.NONE),
-                status.error_address.eq(0),
             ]
         return m

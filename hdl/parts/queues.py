@@ -7,7 +7,10 @@ from amaranth.utils import ceil_log2
 
 from .ram import Ram
 
-__all__ = ["Queue"]
+__all__ = ["QUEUE_LATENCY", "Queue"]
+
+#: Cycles from when an item is put into an empty queue to when it can be taken.
+QUEUE_LATENCY = 2
 
 
 class Queue(wiring.Component):
@@ -15,7 +18,7 @@ class Queue(wiring.Component):
 
     Rules
     -----
-    1. It holds up to ``depth`` items; one can be taken two cycles after it was put in.
+    1. It holds up to ``depth`` items; one can be taken ``QUEUE_LATENCY`` cycles after it was put in.
     2. A reset forgets them.
 
     Parameters
@@ -51,10 +54,9 @@ class Queue(wiring.Component):
         put = Signal()
         load = Signal()
         take = Signal()
-        held = Signal(range(self.depth + 1))
+        held = Signal(range(self.depth + 1))  # items in the memory and in the register
         room = Signal(init=1)
-        stored = Signal(range(words + 1))  # items in the memory
-        some = Signal()  # there is one
+        some = Signal()  # there is an item in the memory
         write = Signal(range(words))
         read = Signal(range(words))
         m.d.comb += [
@@ -76,10 +78,10 @@ class Queue(wiring.Component):
             m.d.sync += [read.eq(read + 1), sink.valid.eq(1)]
         with m.Elif(sink.ready):
             m.d.sync += sink.valid.eq(0)
-        with m.If(put & ~load):
-            m.d.sync += [stored.eq(stored + 1), some.eq(1)]
-        with m.Elif(load & ~put):
-            m.d.sync += [stored.eq(stored - 1), some.eq(stored != 1)]
+        with m.If(put):
+            m.d.sync += some.eq(1)
+        with m.Elif(load):  # the last one in the memory, where only this and the register's are held
+            m.d.sync += some.eq(held != 1 + sink.valid)
         with m.If(put & ~take):
             m.d.sync += [held.eq(held + 1), room.eq(held != self.depth - 1)]
         with m.Elif(take & ~put):

@@ -146,7 +146,7 @@ class ReadProof(Proof):
 
     def properties(self, m):
         m.submodules.reads = reads = ReadArbiter(CONFIG)
-        bus, guard, addresses = reads.bus, reads.guard, reads.addresses
+        bus, guard = reads.bus, reads.guard
         # The sequencer takes a window while nobody asks; what was judged before may still wait for the bus.
         judging = guard.waiting | guard.verdicts.valid
         kept = self.window(m, self.take, ~judging & ~self.fetch_valid & ~self.load_valid)
@@ -158,28 +158,17 @@ class ReadProof(Proof):
             reads.fetch_data.ready.eq(self.fetch_ready), reads.load_data.ready.eq(self.load_ready),
         ]
         _judges(m, guard, kept)
-        _reaches_inside(m, kept, bus.arvalid, bus.arready, bus.araddr, bus.arlen, addresses, "AR")
+        _reaches_inside(m, kept, bus.arvalid, bus.araddr, bus.arlen, "AR")
         self.held(m, bus.arvalid, bus.arready, Cat(bus.araddr, bus.arlen, bus.arsize, bus.arburst), "AR")
 
 
-def _reaches_inside(m, window, valid, ready, address, length, skid, name: str) -> None:
-    """What is on the bus, and what waits behind it, lies inside the window of its program, by which it was judged."""
-    of_bus, of_spare = (WindowSignature().create(path=(name, where)) for where in ("bus", "spare"))
-
-    def take(kept, source):
-        return [kept.base.eq(source.base), kept.limit.eq(source.limit)]
-
-    with m.If(skid.input.ready):
-        m.d.sync += take(of_spare, window)
-    with m.If(~valid | ready):
-        m.d.sync += take(of_bus, window)
-        with m.If(skid.spare_valid):
-            m.d.sync += take(of_bus, of_spare)
-    with m.If(valid):
+def _reaches_inside(m, window, valid, address, length, name: str) -> None:
+    """What is on the bus lies inside the window of its program, by which it was judged."""
+    of_bus = WindowSignature().create(path=(name, "bus"))
+    with m.If(~valid):
+        m.d.sync += [of_bus.base.eq(window.base), of_bus.limit.eq(window.limit)]
+    with m.Else():
         m.d.comb += Assert(_lies_inside(of_bus, address, length), f"{name}: inside the window, within 4 KiB (A3.4.1)")
-    with m.If(skid.spare_valid):
-        m.d.comb += Assert(
-            _lies_inside(of_spare, skid.spare.address, skid.spare.length), f"{name}: what waits lies inside")
 
 
 class WriteProof(Proof):
@@ -191,24 +180,24 @@ class WriteProof(Proof):
     store: In(BurstLayout(CONFIG))
     store_valid: In(1)
     data: In(CONFIG.bus_bits)
-    strobe: In(CONFIG.bus_bytes)
+    filled: In(written_words(CONFIG))
     beat_valid: In(1)
     flush: In(1)
     bus: Out(AXI4WriteSignature(CONFIG.address_bits, CONFIG.bus_bits))
 
     def properties(self, m):
         m.submodules.writes = writes = WriteChannel(CONFIG)
-        bus, guard, addresses = writes.bus, writes.guard, writes.addresses
+        bus, guard = writes.bus, writes.guard
         kept = self.window(m, self.take, ~guard.waiting & ~guard.verdicts.valid & ~self.store_valid)
         wiring.connect(m, wiring.flipped(self.bus), bus)
         m.d.comb += [
             Value.cast(writes.bounds).eq(bounds_of(CONFIG, kept)), writes.flush.eq(self.flush),
             writes.requests.p.eq(self.store), writes.requests.valid.eq(self.store_valid),
-            writes.beats.p.data.eq(self.data), writes.beats.p.strobe.eq(self.strobe),
+            writes.beats.p.data.eq(self.data), writes.beats.p.filled.eq(self.filled),
             writes.beats.valid.eq(self.beat_valid),
         ]
         _judges(m, guard, kept)
-        _reaches_inside(m, kept, bus.awvalid, bus.awready, bus.awaddr, bus.awlen, addresses, "AW")
+        _reaches_inside(m, kept, bus.awvalid, bus.awaddr, bus.awlen, "AW")
         self.held(m, bus.awvalid, bus.awready, Cat(bus.awaddr, bus.awlen, bus.awsize, bus.awburst), "AW")
         self.held(m, bus.wvalid, bus.wready, Cat(bus.wdata, bus.wstrb, bus.wlast), "W")
         revoked = self.before(m, self.flush | writes.dropping, "revoked")

@@ -4,10 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from celosia.firmware.driver.driver import Accelerator
+from celosia.firmware.driver.transport import FunctionalTransport
 from celosia.firmware.model.model import EncoderModel
 from celosia.firmware.model.sentences import calibration_sentences
 from celosia.firmware.quantise.calibration import calibration_sequences
 from celosia.firmware.quantise.quantise import quantise_encoder, quantise_input
+from celosia.hdl.config import AcceleratorConfig
+from celosia.hdl.registers import register
 from celosia.runner import run_texts
 from celosia.session import simulate
 from celosia.sim.golden.encoder import run_encoder
@@ -48,3 +52,21 @@ def test_a_run_follows_the_folder_of_the_model(tmp_path):
     cosines = [x @ y / np.sqrt((x @ x) * (y @ y)) for x, y in ((a, a8), (b, b8))]
     assert [row.cosine for row in report.texts] == pytest.approx(cosines, rel=1e-6)
     assert min(cosines) > 0.98
+
+
+class _LongRun(FunctionalTransport):
+    """Has read so many bytes that their counter has stopped."""
+
+    def read_register(self, offset):
+        return 1 << 31 if offset == register("read_bytes_low").offset else super().read_register(offset)
+
+
+def test_a_report_names_the_counters_that_stopped(tmp_path):
+    model = EncoderModel.from_folder(write_folder(tmp_path))
+    encoder = quantise_encoder(model, calibration_sequences(model, calibration_sentences()))
+    note = "the counter read_bytes stopped, and shows less than there was: raise counter_bits, which is 32"
+    for bits, notes in ((32, (note,)), (33, ())):
+        config = AcceleratorConfig(counter_bits=bits)
+        report = run_texts(Accelerator(_LongRun(config, 1 << 20), config), model, encoder, ["red cat"])
+        assert report.bit_exact
+        assert report.notes[len(model.notes):] == notes

@@ -14,7 +14,8 @@ from celosia.firmware.quantise.synthetic import random_encoder
 from celosia.hdl.config import AcceleratorConfig
 
 NARROW = AcceleratorConfig(
-    rows=4, cols=64, bus_bits=64, outstanding_reads=1, queue_depth=2, scratchpad_kib=16, accumulator_kib=16)
+    rows=4, cols=64, bus_bits=64, outstanding_reads=1, queue_depth=2, load_queue_depth=2, scratchpad_kib=16,
+    accumulator_kib=16)
 SHAPE = (12, 36, 4)
 
 
@@ -42,7 +43,7 @@ def test_it_names_what_helps_most(tokens: int) -> None:
     assert (int(value), int(double)) == (getattr(NARROW, name), 2 * getattr(NARROW, name))
     better = replace(NARROW, **{name: int(double)})
     assert predicted(better, compiled(better, SHAPE, tokens)) / cycles == pytest.approx(int(percent) / 100, abs=0.006)
-    for other in ("scratchpad_kib", "accumulator_kib", "queue_depth", "outstanding_reads"):
+    for other in ("scratchpad_kib", "accumulator_kib", "queue_depth", "load_queue_depth", "outstanding_reads"):
         config = replace(NARROW, **{other: 2 * getattr(NARROW, other)})
         assert predicted(config, compiled(config, SHAPE, tokens)) / cycles > int(percent) / 100 - 0.006
 

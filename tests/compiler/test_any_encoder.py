@@ -14,7 +14,7 @@ from celosia.sim.golden.encoder import run_encoder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-SMALLEST = {"scratchpad_kib": 16, "accumulator_kib": 16, "row_entries": 64, "queue_depth": 2}
+SMALLEST = {"scratchpad_kib": 16, "accumulator_kib": 16, "row_entries": 64, "queue_depth": 2, "load_queue_depth": 2}
 CONFIGS = {
     "4x4, 64 bits": AcceleratorConfig(rows=4, cols=4, bus_bits=64, scratchpad_banks=2, **SMALLEST),
     "4x8, 128 bits": AcceleratorConfig(rows=4, cols=8, bus_bits=128, **SMALLEST),

@@ -35,7 +35,7 @@ def test_loads_run_ahead_as_far_as_the_ring_allows() -> None:
 @pytest.mark.parametrize("depth", [2, 16])
 def test_no_more_loads_lie_before_an_operation_that_does_not_need_them_than_their_queue_holds(depth: int) -> None:
     """Else fetch would wait for their start before it comes to the operation."""
-    recorder, b = Recorder(AcceleratorConfig(queue_depth=depth)), View(Region("b", 1, Phase.ALL, 1000), 0, 1)
+    recorder, b = Recorder(AcceleratorConfig(load_queue_depth=depth)), View(Region("b", 1, Phase.ALL, 1000), 0, 1)
     for i in range(80):
         recorder.matmul(View(recorder.fill(1, 64 * i, "tile"), 0, 1), b, 0, 1, 1, 1)
     program = place(recorder, Ring(0, 1000))
@@ -45,7 +45,7 @@ def test_no_more_loads_lie_before_an_operation_that_does_not_need_them_than_thei
 
 
 def test_what_goes_to_a_region_is_loaded_before_its_first_use() -> None:
-    recorder, region = Recorder(AcceleratorConfig(queue_depth=2)), Region("stream", 8, Phase.ALL, 20)
+    recorder, region = Recorder(AcceleratorConfig(load_queue_depth=2)), Region("stream", 8, Phase.ALL, 20)
     region.overlaps = [region]
     for row in (0, 4):
         recorder.fetch(region, DramArray(64 * row, 16, 8, 1), (row, row + 4), 0, 1, "input", row=row)

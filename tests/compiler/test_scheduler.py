@@ -146,7 +146,8 @@ def test_rows_and_heads_that_memories_cannot_hold_are_streamed(
 @pytest.mark.parametrize(
     ("options", "shape", "lengths"),
     [
-        ({"rows": 4, "cols": 64, "queue_depth": 2, "bus_bits": 64, "outstanding_reads": 1}, (12, 36, 4), [512]),
+        ({"rows": 4, "cols": 64, "queue_depth": 2, "load_queue_depth": 2, "bus_bits": 64, "outstanding_reads": 1},
+         (12, 36, 4), [512]),
         ({"rows": 4, "cols": 64, "bus_bits": 128}, (12, 36, 4), [90, 20]),
         ({"rows": 64, "cols": 64, "row_entries": 64, "lanes": 4}, EVEN, [200]),
         ({"rows": 4, "cols": 64, "row_entries": 64, "bus_bits": 128}, (8, 20, 2), [150]),  # statistics of two units
@@ -172,7 +173,7 @@ def test_keys_come_in_chunks_where_few_rows_of_scores_fit(
 def test_small_memories_and_one_read_at_a_time_stay_near_the_bound(
     options: dict[str, int], shape: tuple[int, int, int], tokens: int, most: float
 ) -> None:
-    config = AcceleratorConfig(queue_depth=2, bus_bits=64, outstanding_reads=1, **options, **SMALL)
+    config = AcceleratorConfig(queue_depth=2, load_queue_depth=2, bus_bits=64, outstanding_reads=1, **options, **SMALL)
     program = compile_program(image_of(config, shape), [tokens])
     assert estimate(config, program.instructions, program.edges).cycles < most * bound(program)
 
@@ -208,7 +209,7 @@ def configs(draw: st.DrawFn) -> AcceleratorConfig:
         rows=rows, cols=cols, lanes=draw(powers(4, min(rows, cols))), bus_bits=draw(powers(64, 256)),
         scratchpad_kib=draw(powers(16, 64)), scratchpad_banks=draw(powers(2, 16)),
         accumulator_kib=draw(powers(16, 64)), row_entries=draw(powers(64, 512)), queue_depth=draw(powers(2, 64)),
-        max_k=32768)
+        load_queue_depth=draw(powers(2, 64)), max_k=32768)
 
 
 @st.composite
@@ -233,7 +234,8 @@ def works(draw: st.DrawFn) -> tuple[tuple[int, int, int], list[int], int]:
 
 #: A beat of the bus has 8 words of the scratchpad.
 WIDE_BEATS = AcceleratorConfig(
-    rows=4, cols=4, lanes=4, bus_bits=256, scratchpad_banks=2, row_entries=512, queue_depth=2, max_k=32768, **SMALL)
+    rows=4, cols=4, lanes=4, bus_bits=256, scratchpad_banks=2, row_entries=512, queue_depth=2, load_queue_depth=2,
+    max_k=32768, **SMALL)
 
 
 @pytest.mark.parametrize(

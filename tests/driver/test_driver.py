@@ -30,6 +30,10 @@ class Recorder(FunctionalTransport):
         super().__init__(config, memory_bytes)
         self.written: list[int] = []
         self.ends = True
+        self.counted: dict[int, int] = {}  # by offset: what registers read, whatever happened
+
+    def read_register(self, offset):
+        return self.counted.get(offset, super().read_register(offset))
 
     def write_memory(self, address, data):
         self.written.append(data.size)
@@ -66,6 +70,7 @@ def test_everything_promised_is_exported() -> None:
         (AcceleratorConfig(scratchpad_kib=128), "config_memory"),
         (AcceleratorConfig(row_entries=256), "config_limits"),
         (AcceleratorConfig(max_k=2048), "config_sizes"),
+        (AcceleratorConfig(counter_bits=48), "config_control"),
     ],
 )
 def test_other_hardware_is_refused(transport: Recorder, other: AcceleratorConfig, name: str) -> None:
@@ -108,6 +113,23 @@ def test_results_and_counters(accelerator: Accelerator) -> None:
     assert result.counters["instructions"] == len(result.program.instructions)
     assert result.counters["write_bytes"] == 2 * 14 * 48
     assert set(utilisation(result.counters)) == {"array", "load", "store", "matmul", "vector"}
+
+
+def test_a_counter_that_stopped_is_named(transport: Recorder) -> None:
+    """Its highest bit is set; a counter just below is none of them, and 64 bits are read from both registers."""
+    for bits in (32, 40, 64):
+        config = AcceleratorConfig(counter_bits=bits)
+        transport = Recorder(config)
+        accelerator = Accelerator(transport, config)
+        accelerator.load(ENCODER)
+        most = 1 << bits - 1
+        values = {"load_busy": most - 1, "store_busy": most, "vector_wait": most + 3}
+        for name, value in values.items():
+            transport.counted[register(f"{name}_low").offset] = value & 0xFFFF_FFFF
+            transport.counted[register(f"{name}_high").offset] = value >> 32
+        result = accelerator.run([tokens(5)])
+        assert {name: result.counters[name] for name in values} == values
+        assert set(result.stopped) == {"store_busy", "vector_wait"}
 
 
 def test_weights_are_placed_once_and_programs_are_reused(

@@ -14,7 +14,7 @@ from tests.programs import (
     BASE,
     DATA,
     SQUARE,
-    bit,
+    between,
     each_config,
     first_parameters,
     image,
@@ -110,9 +110,9 @@ def test_transfers(config, stride):
     machine, memory, work = run(
         config,
         load(count=4, words=words, dram_address=DATA, dram_stride=step, scratchpad=5,
-             scratchpad_stride=words + stride, signal=bit(0)),
+             scratchpad_stride=words + stride, signal=between("load", "store")),
         store(count=4, words=words, dram_address=BASE + 0x4000, dram_stride=step + bus, scratchpad=5,
-              scratchpad_stride=words + stride, wait=bit(0)),
+              scratchpad_stride=words + stride, wait=between("load", "store")),
         memory=memory, check_races=True)
     code = 3 * INSTRUCTION_BYTES
     assert_array_equal(memory[code:], expected[code:])

@@ -19,7 +19,7 @@ from tests.programs import (
     DATA,
     PROGRAM,
     SQUARE,
-    bit,
+    between,
     image,
     load,
     matmul,
@@ -102,8 +102,16 @@ def test_refuses_bad_arguments():
      "(RESIDUAL): operand must stay below scratchpad word 4096, not reach 4096"),
     (vector(Function.LAYER_NORM),
      "(LAYER_NORM): row table entry 0 must hold a mean, multiplier and shift, not nothing"),
-    (load(words=1, dram_address=DATA, wait=bit(5)),
-     "(LOAD): semaphore 5 must be above zero to be waited for"),
+    (load(words=1, dram_address=DATA, wait=between("matmul", "load")),
+     "(LOAD): semaphore 8 must be above zero to be waited for"),
+    (load(words=1, dram_address=DATA, wait=between("load", "matmul")),
+     "(LOAD): semaphore 2 must go from another engine to LOAD to be waited for, not from LOAD to MATMUL"),
+    (store(words=1, dram_address=DATA, wait=between("store", "store")),
+     "(STORE): semaphore 5 must go from another engine to STORE to be waited for, not from STORE to STORE"),
+    (matmul(signal=between("vector", "matmul")),
+     "(MATMUL): semaphore 14 must go from MATMUL to another engine to be signalled, not from VECTOR to MATMUL"),
+    (vector(Function.REQUANTISE, signal=between("vector", "vector")),
+     "(REQUANTISE): semaphore 15 must go from VECTOR to another engine to be signalled, not from VECTOR to VECTOR"),
 ])
 def test_refuses_instructions(instruction, message):
     assert refusal(SQUARE, load(words=2, dram_address=DATA), instruction) == f"instruction 1 {message}"
@@ -227,9 +235,9 @@ def test_refuses_numerators_that_sum_to_too_much(fields, limit, found):
 
 
 def test_refuses_semaphores_left_over_or_overflowing():
-    give = load(words=1, dram_address=DATA, signal=bit(7))
-    assert refusal(SQUARE, give) == "instruction 1 (END): semaphore 7 must be back at zero, not at 1"
-    assert refusal(SQUARE, *[give] * 256) == "instruction 255 (LOAD): semaphore 7 must not exceed 255"
+    give = load(words=1, dram_address=DATA, signal=between("load", "vector"))
+    assert refusal(SQUARE, give) == "instruction 1 (END): semaphore 3 must be back at zero, not at 1"
+    assert refusal(SQUARE, *[give] * 256) == "instruction 255 (LOAD): semaphore 3 must not exceed 255"
 
 
 def test_refuses_semaphores_on_end():

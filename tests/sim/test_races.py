@@ -4,7 +4,7 @@ import pytest
 from celosia.hdl.isa import Function
 from celosia.sim.races import RaceError
 
-from tests.programs import DATA, SQUARE, bit, load, matmul, run, store, vector, whole_product
+from tests.programs import DATA, SQUARE, between, load, matmul, run, store, vector, whole_product
 
 
 def race(config, *program, **options):
@@ -13,18 +13,19 @@ def race(config, *program, **options):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("semaphore", [0, 1, 2, 3])
-def test_each_semaphore_is_needed(semaphore):
+@pytest.mark.parametrize(("semaphore", "producer", "consumer"), [
+    (("load", "matmul"), "0 (LOAD)", "3 (MATMUL)"), (("load", "vector"), "2 (LOAD)", "4 (REQUANTISE)"),
+    (("matmul", "vector"), "3 (MATMUL)", "4 (REQUANTISE)"), (("vector", "store"), "4 (REQUANTISE)", "5 (STORE)"),
+])
+def test_each_semaphore_is_needed(semaphore, producer, consumer):
     config = SQUARE
     m, n, k = 6, 8, 8
     program = whole_product(config, m, n, k, 8 * n, DATA + 0x3000, 8)
     run(config, *program, check_races=True)
     for _, fields in program:
         for name in ("wait", "signal"):
-            fields[name] = fields.get(name, 0) & ~bit(semaphore)
+            fields[name] = fields.get(name, 0) & ~between(*semaphore)
     run(config, *program)  # in order, it works
-    producer, consumer = [("0 (LOAD)", "3 (MATMUL)"), ("2 (LOAD)", "4 (REQUANTISE)"),
-                          ("3 (MATMUL)", "4 (REQUANTISE)"), ("4 (REQUANTISE)", "5 (STORE)")][semaphore]
     message = race(config, *program)
     assert message.startswith(f"instruction {consumer} reads ")
     assert message.endswith(f"which instruction {producer} writes, and no semaphore orders them")
@@ -42,7 +43,7 @@ def test_write_after_read():
     assert race(SQUARE, first, second) == (
         "instruction 1 (LOAD) writes scratchpad word 20, which instruction 0 (MATMUL) reads, "
         "and no semaphore orders them")
-    first[1]["signal"] = second[1]["wait"] = bit(9)
+    first[1]["signal"] = second[1]["wait"] = between("matmul", "load")
     run(SQUARE, first, second, check_races=True)
 
 
@@ -78,9 +79,10 @@ def test_order_within_an_engine_counts():
 
 def test_a_chain_over_a_third_engine_counts():
     """LOAD writes word 20; MATMUL waits for it; STORE waits for MATMUL only, and reads word 20."""
-    chain = [load(words=4, dram_address=DATA, scratchpad=20, signal=bit(0)),
-             matmul(a=100, b=100, wait=bit(0), signal=bit(1)),
-             store(words=1, dram_address=DATA + 0x100, scratchpad=20, wait=bit(1))]
+    loaded, used = between("load", "matmul"), between("matmul", "store")
+    chain = [load(words=4, dram_address=DATA, scratchpad=20, signal=loaded),
+             matmul(a=100, b=100, wait=loaded, signal=used),
+             store(words=1, dram_address=DATA + 0x100, scratchpad=20, wait=used)]
     run(SQUARE, *chain, check_races=True)
     # The signal of an instruction says nothing of what its engine does later.
     late = [chain[0], chain[1], load(words=1, dram_address=DATA, scratchpad=20), chain[2]]
@@ -95,27 +97,18 @@ def test_a_chain_over_a_third_engine_counts():
 
 def test_tokens_are_first_in_first_out():
     """The first wait takes the first signal, though a second has been given."""
-    program = [load(words=1, dram_address=DATA, scratchpad=0, signal=bit(0)),
-               load(words=1, dram_address=DATA, scratchpad=1, signal=bit(0)),
-               store(words=1, dram_address=DATA + 0x100, scratchpad=1, wait=bit(0)),
-               store(words=1, dram_address=DATA + 0x100, scratchpad=0, wait=bit(0))]
+    loaded = between("load", "store")
+    program = [load(words=1, dram_address=DATA, scratchpad=0, signal=loaded),
+               load(words=1, dram_address=DATA, scratchpad=1, signal=loaded),
+               store(words=1, dram_address=DATA + 0x100, scratchpad=1, wait=loaded),
+               store(words=1, dram_address=DATA + 0x100, scratchpad=0, wait=loaded)]
     assert race(SQUARE, *program).startswith(
         "instruction 2 (STORE) reads scratchpad word 1, which instruction 1 (LOAD) writes")
 
 
-def test_a_semaphore_belongs_to_one_pair():
-    give, take = load(words=1, dram_address=DATA, signal=bit(0)), matmul(a=100, b=100, wait=bit(0))
-    also = store(words=1, scratchpad=200, dram_address=DATA + 64, wait=bit(0))
-    assert race(SQUARE, give, give, take, also) == (
-        "semaphore 0 must be waited for by one engine, not by MATMUL and, in instruction 3 (STORE), by STORE")
-    other = vector(Function.REQUANTISE, accumulator=9, parameters=300, destination=400, signal=bit(0))
-    assert race(SQUARE, give, other, take, take) == (
-        "semaphore 0 must be signalled by one engine, not by LOAD and, in instruction 1 (REQUANTISE), "
-        "by VECTOR")
-
-
 def test_a_semaphore_that_only_program_order_keeps_in_range():
-    pair = [load(words=1, dram_address=DATA, signal=bit(0)), matmul(a=100, b=100, wait=bit(0))]
+    loaded = between("load", "matmul")
+    pair = [load(words=1, dram_address=DATA, signal=loaded), matmul(a=100, b=100, wait=loaded)]
     run(SQUARE, *pair * 255, check_races=True)
     assert race(SQUARE, *pair * 256) == (
-        "semaphore 0 must not exceed 255, but may reach 256 after instruction 510 (LOAD)")
+        "semaphore 2 must not exceed 255, but may reach 256 after instruction 510 (LOAD)")
