@@ -440,10 +440,12 @@ class BeatIssuer(wiring.Component):
         # The next beat.
         new = beats.input.payload
         row, group = (Signal(16, name=name, reset_less=True) for name in ("row", "group"))  # left after this one
-        # Of a group from the next, after its last row.
+        # Of a group from the next, after its last row; it counts from the first beat's leave on, which may have waited
+        # long for its operand.
         most = WRITE_BACK_SPACING if slices > 1 else PARAMETER_SPACING
         spacing = Signal(range(most))
         spaced = Signal(init=1)  # no more of it is left
+        left = Signal()
         group_spacing = Signal(range(most), reset_less=True)
         # Where the beat is, and where the first rows of its group and of the next one are: the latter is known a cycle
         # after the group has begun, which is long enough.
@@ -493,8 +495,10 @@ class BeatIssuer(wiring.Component):
             new.in_last_group.eq(last_group & ~instruction.unfinished),
             new.last.eq(last_row & last_group & last_plane & ~fetches),
         ]
-        with m.If(~spaced & (~beats.output.valid | (held.fetches & self.operand.ready))):
+        with m.If(~spaced & left & (~beats.output.valid | (held.fetches & self.operand.ready))):
             m.d.sync += [spacing.eq(spacing - 1), spaced.eq(spacing == 1)]
+        with m.If(self.released):
+            m.d.sync += left.eq(1)
         with m.If(step & fetches):
             m.d.sync += [fetches.eq(0), operand.eq(operand + 1)]
         with m.If(step & ~fetches):
@@ -502,7 +506,7 @@ class BeatIssuer(wiring.Component):
                 first_of_group.eq(0), plane.eq(plane + 1), last_plane.eq(wide | plane[1]),
                 destination.eq(destination + 1)]
             with m.If(first_of_group):
-                m.d.sync += [spacing.eq(group_spacing), spaced.eq(group_spacing == 0)]
+                m.d.sync += [spacing.eq(group_spacing), spaced.eq(group_spacing == 0), left.eq(0)]
         with m.If(step & ~fetches & last_plane):
             m.d.sync += [
                 plane.eq(0), last_plane.eq(one_plane), fetches.eq(wide_operand),
