@@ -5,7 +5,7 @@ import random
 import cocotb
 import numpy as np
 from celosia.hdl.config import AcceleratorConfig
-from celosia.hdl.vector.row_unit import ROW_UNIT_LATENCY, RowEntry, RowKind, RowUnit
+from celosia.hdl.vector.row_unit import ROW_UNIT_LATENCY, RowEntry, RowKind, RowUnit, SquaresLayout
 from celosia.sim.golden import kernels
 
 from cocotb_tests.harness import bench_parameters, start_clock
@@ -72,7 +72,10 @@ async def entries_equal_golden(dut):
         kind = rng.integers(0, 3, count)
         is_root, is_reciprocal = kind == RowKind.NORMALISE.value, kind == RowKind.RECIPROCAL.value
         first = np.select([is_root, is_reciprocal], [h.sum(axis=1), total], maximum)
-        squares = np.where(is_root, (h * h).sum(axis=1), rng.integers(0, 2**30, count))
+        halves = SquaresLayout(CONFIG.max_n)
+        squares = sum(  # of the lower and of the upper halves; anything where they do not count
+            np.where(is_root, half.sum(axis=1), rng.integers(0, 2**30, count)) << halves[name].offset
+            for name, half in (("low", h * h & 0xFFFF), ("high", h * h >> 16)))
 
         operands = noise(rng, operand_dtype(unit), *valid.shape)
         operands["valid"], operands["multiplier"], operands["shift"] = valid, scalar.multiplier, scalar.shift

@@ -21,7 +21,7 @@ stage      what is visible
 The pipeline never stalls: a beat is issued when everything it needs has been granted.
 """
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -39,7 +39,7 @@ from .curves import GELU_WIDTH, PIECE_WIDTHS, Chord
 from .issuer import Beat, BeatIssuer, ParameterFeeder
 from .lane import Lane, LaneInputs, RowOperands, chosen
 from .row_statistics import RowStatistics, Tree, tree_latency
-from .row_unit import RowEntry, RowKind, RowUnit, squares_bits
+from .row_unit import RowEntry, RowKind, RowUnit, SquaresLayout
 from .stages import OPERANDS, RESULT, SCALED, SECOND, Stages
 
 __all__ = ["VectorEngine"]
@@ -259,19 +259,23 @@ class VectorEngine(wiring.Component):
         config, trees, totals, after = self.config, stages.totals - 1, stages.totals, stages.totals + 2
         m.submodules.maximum_tree = maximum_tree = Tree(signed(32), config.lanes, maximum=True)
         m.submodules.sum_tree = sum_tree = Tree(signed(17), config.lanes)
-        m.submodules.square_tree = square_tree = Tree(signed(32), config.lanes)
+        # Of squares the lower and the upper halves.
+        square_trees = {part: Tree(unsigned(bits), config.lanes) for part, bits in (("low", 16), ("high", 15))}
+        for part, tree in square_trees.items():
+            m.submodules[f"square_{part}_tree"] = tree
         for index, lane in enumerate(lanes):
             m.d.comb += [
                 maximum_tree.values[index].eq(lane.unmasked),
                 sum_tree.values[index].eq(lane.value),
-                square_tree.values[index].eq(lane.square),
+                square_trees["low"].values[index].eq(lane.square[:16]),
+                square_trees["high"].values[index].eq(lane.square[16:31]),
             ]
         for level in range(tree_latency(config)):
             early, late = OPERANDS + 1 + level, RESULT + 1 + level
             m.d.comb += [
                 maximum_tree.enable[level].eq(stages.runs(early, Function.ROW_MAXIMUM)),
                 sum_tree.enable[level].eq(stages.runs_with(late, "statistics")),
-                square_tree.enable[level].eq(stages.runs(late, Function.RESIDUAL)),
+                *(tree.enable[level].eq(stages.runs(late, Function.RESIDUAL)) for tree in square_trees.values()),
             ]
         m.submodules.maxima = maxima = DelayLine(signed(32), RESULT - OPERANDS)
         m.submodules.rows = rows = DelayLine(range(config.row_entries), totals - 2)
@@ -279,12 +283,12 @@ class VectorEngine(wiring.Component):
         m.submodules.row_unit = row_unit = RowUnit(config)
         is_maximum = Signal()
         value = Signal(signed(32), reset_less=True)
-        square = Signal(squares_bits(config), reset_less=True)
+        squares = Signal(SquaresLayout(config.lanes), reset_less=True)
         m.d.sync += is_maximum.eq(stages.is_(trees, Function.ROW_MAXIMUM))
         with m.If(stages.runs_with(trees, "statistics")):
             m.d.sync += [
                 value.eq(Mux(stages.is_(trees, Function.ROW_MAXIMUM), maxima.output, sum_tree.result)),
-                square.eq(square_tree.result.as_unsigned()),
+                *(squares[part].eq(tree.result) for part, tree in square_trees.items()),
             ]
         m.d.comb += [
             maxima.input.eq(maximum_tree.result),
@@ -292,10 +296,10 @@ class VectorEngine(wiring.Component):
             statistics.row.eq(rows.output),
             statistics.row_valid.eq(stages.runs_with(totals - 2, "statistics")),
             statistics.valid.eq(stages.runs_with(totals, "statistics")),
-            statistics.first_group.eq(stages.first_group[totals]),
+            statistics.first_group.eq(stages.first_group[trees]),
             statistics.is_maximum.eq(is_maximum),
             statistics.value.eq(value),
-            statistics.square.eq(square),
+            statistics.squares.eq(squares),
             row_unit.valid.eq(stages.valid[after] & stages.last_group[after] & stages.has(after, "statistics")),
             row_unit.kind.eq(Mux(stages.is_(after, Function.ROW_MAXIMUM), RowKind.MAXIMUM, Mux(
                 stages.is_(after, Function.RESIDUAL), RowKind.NORMALISE, RowKind.RECIPROCAL))),

@@ -71,7 +71,7 @@ class Lane:
     result : signed 16 bits
         In stage RESULT: int16 of RESIDUAL and of wide results, uint8 of EXPONENTIAL (if wide, 12 bits) and RAW, else
         int8. Where the upper byte of a result is wanted, it is the lower byte of this.
-    value, square : signed 17, 32 bits
+    value, square : signed 17, 32 bits (of which the last is 0)
         ``result`` and its square, one stage later, where a row's sums are wanted.
     """
 

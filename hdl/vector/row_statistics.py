@@ -1,6 +1,6 @@
 """Sums and maxima over the columns of a row: trees over the lanes, then a running total for each row."""
 
-from amaranth import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth import Cat, Module, Mux, Shape, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -8,7 +8,7 @@ from amaranth.utils import exact_log2
 from ..config import AcceleratorConfig
 from ..parts.ram import Ram
 from ..parts.resets import without_reset
-from .row_unit import squares_bits
+from .row_unit import SquaresLayout, sum_bits
 
 __all__ = ["RowStatistics", "Tree", "tree_latency"]
 
@@ -24,7 +24,7 @@ def maximum(left, right):
 
 
 class Tree(wiring.Component):
-    """Combines ``lanes`` signed values into one, a register after each level.
+    """Combines ``lanes`` values into one, a register after each level.
 
     Parameters
     ----------
@@ -44,22 +44,22 @@ class Tree(wiring.Component):
     def __init__(self, shape, lanes: int, maximum: bool = False):
         self.levels = exact_log2(lanes)
         self.maximum = maximum
-        self.width = shape.width
+        self.shape = shape
         growth = 0 if maximum else self.levels
         super().__init__({
             "enable": In(self.levels),
             "values": In(data.ArrayLayout(shape, lanes)),
-            "result": Out(signed(shape.width + growth)),
+            "result": Out(Shape(shape.width + growth, shape.signed)),
         })
 
     def elaborate(self, platform):
         m = Module()
         values = [self.values[i] for i in range(len(self.values))]
         for level in range(self.levels):
-            width = self.width if self.maximum else self.width + level + 1
+            grown = Shape(self.shape.width + (0 if self.maximum else level + 1), self.shape.signed)
             combined = []
             for index, (left, right) in enumerate(zip(values[::2], values[1::2], strict=True)):
-                node = Signal(signed(width), name=f"level_{level}_{index}", reset_less=True)
+                node = Signal(grown, name=f"level_{level}_{index}", reset_less=True)
                 with m.If(self.enable[level]):
                     m.d.sync += node.eq(maximum(left, right) if self.maximum else left + right)
                 combined.append(node)
@@ -77,8 +77,10 @@ class RowStatistics(wiring.Component):
         The row of the beat that is two cycles before the one of ``valid``.
     row_valid : in
         ``row`` is a row.
-    valid, first_group, is_maximum, value, square : in
-        A beat's combined columns; of ``value`` the sum or the maximum over all beats is taken, of ``square`` the sum.
+    first_group : in
+        A cycle before ``valid``: the beat is the row's first.
+    valid, is_maximum, value, squares : in
+        A beat's combined columns; of ``value`` the sum or the maximum over all beats is taken, of ``squares`` the sums.
     total, total_squares : out
         Two cycles later: over this beat and all earlier groups of its row.
 
@@ -96,16 +98,16 @@ class RowStatistics(wiring.Component):
             "first_group": In(1),
             "is_maximum": In(1),
             "value": In(signed(32)),
-            "square": In(unsigned(squares_bits(config))),
+            "squares": In(SquaresLayout(config.lanes)),
             "total": Out(signed(32)),
-            "total_squares": Out(unsigned(squares_bits(config))),
+            "total_squares": Out(SquaresLayout(config.max_n)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        width = squares_bits(self.config)
-        memory = m.submodules.memory = Ram(32 + width, self.config.row_entries)
-        before = Signal(32 + width, reset_less=True)
+        squares_layout = SquaresLayout(self.config.max_n)
+        memory = m.submodules.memory = Ram(32 + squares_layout.size, self.config.row_entries)
+        before = Signal(32 + squares_layout.size, reset_less=True)
         rows = [Signal.like(self.row, name=f"row_{i}", reset_less=True) for i in range(4)]
         used = Signal()
         m.d.comb += [memory.read_address.eq(self.row), memory.read_enable.eq(self.row_valid)]
@@ -113,27 +115,28 @@ class RowStatistics(wiring.Component):
             used.eq(self.row_valid),
             *(later.eq(row) for row, later in zip([self.row, *rows], rows, strict=False)),
         ]
-        with m.If(used):
-            m.d.sync += before.eq(memory.read_data)
+        with m.If(used):  # nothing is before the first group
+            m.d.sync += before.eq(Mux(self.first_group, 0, memory.read_data))
 
-        # Both sums and the comparison (in two halves), and then what is wanted of them.
-        old, old_squares = before[:32].as_signed(), before[32:]
-        added, was, new = (Signal(signed(32), name=name, reset_less=True) for name in ("added", "was", "new"))
-        squares = Signal(width, reset_less=True)
-        is_maximum, is_first, upper_above, upper_equal, lower_above = (Signal(name=name, reset_less=True) for name in (
-            "is_maximum", "is_first", "upper_above", "upper_equal", "lower_above"))
+        # The sums and the comparison (in two halves), and then what is wanted of them.
+        old, old_squares = before[:32].as_signed(), data.View(squares_layout, before[32:])
+        was, new = (Signal(signed(32), name=name, reset_less=True) for name in ("was", "new"))
+        added = Signal(signed(sum_bits(self.config)), reset_less=True)
+        squares = Signal(squares_layout, reset_less=True)
+        first, is_maximum, is_first, upper_above, upper_equal, lower_above = (
+            Signal(name=name, reset_less=True) for name in (
+                "first", "is_maximum", "is_first", "upper_above", "upper_equal", "lower_above"))
         combined = Signal()
         writing = Signal()
-        m.d.sync += [combined.eq(self.valid), writing.eq(combined)]
+        m.d.sync += [combined.eq(self.valid), writing.eq(combined), first.eq(self.first_group)]
         with m.If(self.valid):
             m.d.sync += [
-                was.eq(old), new.eq(self.value), is_maximum.eq(self.is_maximum),
-                is_first.eq(self.first_group),
+                was.eq(old), new.eq(self.value), is_maximum.eq(self.is_maximum), is_first.eq(first),
                 upper_above.eq(self.value[16:].as_signed() > old[16:].as_signed()),
                 upper_equal.eq(self.value[16:] == old[16:]),
                 lower_above.eq(self.value[:16] > old[:16]),
-                added.eq(Mux(self.first_group, 0, old) + self.value),
-                squares.eq(Mux(self.first_group, 0, old_squares) + self.square),
+                added.eq(old[:len(added)] + self.value[:len(added)]),
+                *(squares[part].eq(old_squares[part] + self.squares[part]) for part in ("low", "high")),
             ]
         replaces = is_first | upper_above | (upper_equal & lower_above)
         total, total_squares = without_reset(m, self.total), without_reset(m, self.total_squares)
@@ -144,7 +147,7 @@ class RowStatistics(wiring.Component):
             ]
         m.d.comb += [
             memory.write_address.eq(rows[3]),
-            memory.write_data.eq(Cat(self.total, self.total_squares)),
+            memory.write_data.eq(Cat(self.total, self.total_squares.as_value())),
             memory.write_enable.eq(writing),
         ]
         return m

@@ -14,7 +14,7 @@ from ..parts.ram import Rom
 from ..parts.resets import without_reset
 from .scale import saturated
 
-__all__ = ["ROW_UNIT_LATENCY", "RowEntry", "RowKind", "RowUnit", "squares_bits"]
+__all__ = ["ROW_UNIT_LATENCY", "RowEntry", "RowKind", "RowUnit", "SquaresLayout", "sum_bits"]
 
 ROW_UNIT_LATENCY = 22
 
@@ -36,9 +36,18 @@ class RowEntry(data.Struct):
     shift: 6
 
 
-def squares_bits(config: AcceleratorConfig) -> int:
-    """Width of the unsigned sum of ``max_n`` squares of int16."""
-    return 31 + exact_log2(config.max_n)
+def sum_bits(config: AcceleratorConfig) -> int:
+    """Width of a row's sum: of ``max_n`` numbers of int16, or of numerators, which is below 2**24."""
+    return max(25, 16 + exact_log2(config.max_n))
+
+
+class SquaresLayout(data.StructLayout):
+    """The sum of ``count`` squares of int16, ``low + high * 2**16``: of their lower halves and of their upper ones, so
+    that no carry goes a long way before the sum is complete."""
+
+    def __init__(self, count: int):
+        growth = exact_log2(count)
+        super().__init__({"low": 16 + growth, "high": 15 + growth})
 
 
 def _interpolation_table(function) -> tuple[list[int], list[int]]:
@@ -83,7 +92,7 @@ class RowUnit(wiring.Component):
             "valid": In(1),
             "kind": In(RowKind),
             "first": In(signed(32)),
-            "squares": In(squares_bits(config)),
+            "squares": In(SquaresLayout(config.max_n)),
             "multiplier": In(16),
             "shift": In(6),
             "written": Out(1),
@@ -93,8 +102,8 @@ class RowUnit(wiring.Component):
     def elaborate(self, platform):
         config = self.config
         m = Module()
-        width = squares_bits(config)
-        sum_width = 17 + exact_log2(config.max_n)
+        width = 31 + exact_log2(config.max_n)
+        sum_width = sum_bits(config)
         valid = Signal(ROW_UNIT_LATENCY)
         m.d.sync += valid.eq(Cat(self.valid, valid))
         clock = [self.valid, *(valid[i] for i in range(ROW_UNIT_LATENCY - 1))]  # clock[i] clocks stage i + 1
@@ -115,9 +124,10 @@ class RowUnit(wiring.Component):
                 m.d.sync += signal.eq(value)
             return signal
 
-        kind = carried(self.kind.as_value(), 0, 21, "kind")
-        first = carried(self.first, 0, 21, "first")
-        squares = carried(self.squares, 0, 8, "squares")
+        kind = carried(self.kind.as_value(), 0, 18, "kind")
+        first = carried(self.first, 0, 10, "first")
+        squares = register(1, width, self.squares.low + (self.squares.high << 16), "squares")
+        squares = carried(squares, 1, 8, "squares")
 
         def product(stage, left, right, name):
             return registered_product(m, platform, f"{name}_{stage}", left, right, clock[stage - 1])
@@ -141,35 +151,49 @@ class RowUnit(wiring.Component):
                    product(6, mean8[5][:17], total[17:].as_signed(), "cross_1")]
         straight = register(7, signed(26 + sum_width), Cat(lows, highs).as_signed(), "straight")
         cross = register(7, signed(sum_width + 2), crosses[0] + crosses[1], "cross")
-        correction = register(8, signed(26 + sum_width), straight + (cross << 17), "correction")
-        deviations = register(9, signed(width + 2), squares[8] - ((correction + 128) >> 8), "deviations")
+        # `squares - ((correction + 128) >> 8)`, the correction being `straight + (cross << 17)`: bits from 33 on (25 of
+        # the difference) come a stage after those below them.
+        correction = register(8, 27, Cat(straight[7:17], straight[17:33] + cross[:16]), "correction")  # from bit 7 on
+        straight_high = register(8, signed(sum_width - 7), straight[33:].as_signed(), "straight_high")
+        cross_high = register(8, signed(sum_width - 14), cross[16:].as_signed(), "cross_high")
+        correction_high = register(
+            9, signed(sum_width - 7), straight_high + cross_high + correction[26], "correction_high")
+        squares_high = register(9, width - 25, squares[8][25:], "squares_high")
+        difference = register(9, 26, squares[8][:25] + ~correction[1:26] + ~correction[0], "difference")
+        difference_high = register(
+            10, signed(width - 23), squares_high + ~correction_high + difference[25], "difference_high")
+        deviations = Cat(register(10, 25, difference[:25], "difference_low"), difference_high[:-2])
+        below_64 = difference_high[-1] | ~Cat(deviations[6:], difference_high[-2]).any()
         mean = Signal(signed(19))
         m.d.comb += mean.eq((mean8[8] + 128) >> 8)
         mean = register(9, signed(16), saturated(mean, 16), "mean")
-        addend = carried(register(10, signed(17), -mean, "addend"), 10, 21, "addend")
+        # A maximum goes on as an addend (its upper half) and as a number that is not shifted (its lower half).
+        addend = Mux(kind[9] == RowKind.NORMALISE, -mean, Mux(kind[9] == RowKind.MAXIMUM, first[9] >> 16, 0))
+        addend = carried(register(10, signed(17), addend, "addend"), 10, 21, "addend")
 
         # The number whose reciprocal (square root) is wanted, at least 1 (64).
-        below_64, is_zero = register(10, 1, deviations < 64, "below_64"), register(10, 1, first[9] == 0, "is_zero")
-        deviations = register(10, width, deviations, "deviations")
+        is_zero = register(10, 1, first[9] == 0, "is_zero")
         number = Signal(width)
         with m.If(kind[10] == RowKind.NORMALISE):
             m.d.comb += number.eq(Mux(below_64, 64, deviations))
         with m.Else():
-            m.d.comb += number.eq(Mux(is_zero, 1, first[10]))
+            m.d.comb += number.eq(Mux(is_zero & (kind[10] != RowKind.MAXIMUM), 1, first[10]))
         number = register(11, width, number, "number")
 
         # Bring its leading one to the top: binary search; the last two steps share a stage.
         zeros = 0
         zeros_bits = 6
+        stage = 11
         stage_after = {32: 12, 16: 13, 8: 14, 4: 15, 1: 16}
         for step in (step for step in (32, 16, 8, 4, 2, 1) if step < width):
             shifted, count = Signal(width, name=f"shifted_{step}"), Signal(zeros_bits, name=f"count_{step}")
-            empty = number[-step:] == 0
+            empty = (number[-step:] == 0) & (kind[stage] != RowKind.MAXIMUM)
             m.d.comb += [shifted.eq(Mux(empty, number << step, number)), count.eq(zeros + Mux(empty, step, 0))]
             number, zeros = shifted, count
             if step in stage_after:
-                number = register(stage_after[step], width, number, "number")
-                zeros = register(stage_after[step], zeros_bits, zeros, "zeros")
+                stage = stage_after[step]
+                number = register(stage, width, number, "number")
+                zeros = register(stage, zeros_bits, zeros, "zeros")
         logarithm = Signal(zeros_bits)
         m.d.comb += logarithm.eq(width - 1 - zeros)
 
@@ -184,8 +208,10 @@ class RowUnit(wiring.Component):
         m.submodules.table = table = Rom(34, [base | drop << 20 for base, drop in zip(
             bases + root_bases, drops + root_drops, strict=True)], "celosia_reciprocals")
         m.d.comb += [table.read_enable.eq(clock[17]), table.read_address.eq(index)]
-        base = carried(register(19, 20, table.read_data[:20], "base"), 19, 20, "base")
-        drop = register(19, 14, table.read_data[20:], "drop")
+        maximum, is_maximum = carried(number[:16], 16, 18, "maximum")[18], kind[18] == RowKind.MAXIMUM
+        base = register(19, 20, Mux(is_maximum, maximum << 4, table.read_data[:20]), "base")
+        base = carried(base, 19, 20, "base")
+        drop = register(19, 14, Mux(is_maximum, 0, table.read_data[20:]), "drop")
         shift = carried(register(17, 6, Mux(normalises, (logarithm >> 1) - 2, logarithm + 6), "shift"),
                         17, 21, "shift")
         fall = product(20, drop, remainder[19], "fall")[8:]
@@ -194,12 +220,6 @@ class RowUnit(wiring.Component):
         interpolated = register(21, 20, base[20] - fall + 8, "interpolated")
         entry = without_reset(m, self.entry)
         with m.If(clock[21]):
-            with m.If(kind[21] == RowKind.MAXIMUM):
-                m.d.sync += entry.as_value().eq(first[21].as_unsigned())
-            with m.Else():
-                m.d.sync += [
-                    entry.multiplier.eq(interpolated[4:]),
-                    entry.addend.eq(Mux(kind[21] == RowKind.NORMALISE, addend[21], 0)),
-                    entry.shift.eq(shift[21]),
-                ]
+            m.d.sync += [
+                entry.multiplier.eq(interpolated[4:]), entry.addend.eq(addend[21]), entry.shift.eq(shift[21])]
         return m

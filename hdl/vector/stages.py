@@ -81,7 +81,7 @@ class Stages:
         self.wide = self._travel(issuer.wide, RESULT, "wide", reset_less=True)
         self.upper = self._travel(issuer.upper, RESULT, "upper", reset_less=True)
         self.wide_operand = self._travel(issuer.wide_operand, SECOND, "wide_operand", reset_less=True)
-        self.first_group = self._travel(issuer.in_first_group, self.totals, "first_group", reset_less=True)
+        self.first_group = self._travel(issuer.in_first_group, self.totals - 1, "first_group", reset_less=True)
         self.last_group = self._travel(issuer.in_last_group, self.totals + 2, "last_group", reset_less=True)
 
     def is_(self, stage, *functions):
