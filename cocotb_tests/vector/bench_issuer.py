@@ -49,12 +49,12 @@ class Operands:
 async def beats_keep_their_distances(dut):
     await start_clock(dut)
     operands = Operands()
-    dut.grant.value, dut.armed.value, dut.written.value = 1, 1, 0
-    function, fields = instruction()
+    dut.grant.value, dut.armed.value = 1, 1
     waiting = [instruction() for _ in range(400)]
     begun: list[tuple[Function, dict[str, int]]] = []
     beats: list[int] = []  # the cycles of those of the oldest instruction in ``begun``
     writes: set[int] = set()
+    walks: set[int] = set()
     cycle = 0
     while waiting or begun:
         function, fields = waiting[0] if waiting else (Function.REQUANTISE, {})
@@ -64,7 +64,7 @@ async def beats_keep_their_distances(dut):
         offered = bool(waiting) and random.random() < 0.8
         dut.following__valid.value = int(offered)
         dut.operand__ready.value = operands.ready()
-        dut.written.value = int(cycle in writes)
+        dut.written.value, dut.walked.value = int(cycle in writes), int(cycle in walks)
         await ReadOnly()
         if offered and int(dut.following__ready.value):
             begun.append(waiting.pop(0))
@@ -83,6 +83,7 @@ async def beats_keep_their_distances(dut):
             if last:
                 if function is Function.RESIDUAL:
                     writes.add(cycle + RESULT - 1)
+                    walks.add(cycle + RESULT + random.randint(1, 40))
                 begun.pop(0)
                 beats.clear()
         await RisingEdge(dut.clk)

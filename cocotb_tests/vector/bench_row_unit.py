@@ -5,11 +5,18 @@ import random
 import cocotb
 import numpy as np
 from celosia.hdl.config import AcceleratorConfig
-from celosia.hdl.vector.row_unit import ROW_UNIT_LATENCY, RowEntry, RowKind, RowUnit, SquaresLayout
+from celosia.hdl.vector.row_unit import (
+    NORMALISE_LATENCY,
+    NORMALISE_SPACING,
+    ROW_UNIT_LATENCY,
+    RowEntry,
+    RowUnit,
+    SquaresLayout,
+)
 from celosia.sim.golden import kernels
 
 from cocotb_tests.harness import bench_parameters, start_clock
-from cocotb_tests.vector.lanes import noise, operand_dtype, place, play, result_dtype
+from cocotb_tests.vector.lanes import noise, operand_dtype, play, result_dtype
 
 LANES = bench_parameters()["lanes"]
 CONFIG = AcceleratorConfig(max_n=bench_parameters()["max_n"])
@@ -35,10 +42,10 @@ def rows(rng, count, width):
 
 
 def totals(rng, count):
-    """Sums of numerators below 2**20: the small ones, powers of two with their neighbours, and any."""
-    near = 1 << rng.integers(0, 20, count)
-    kinds = [rng.integers(0, 512, count), near + rng.integers(-1, 2, count), rng.integers(0, 2**20, count)]
-    return np.minimum(np.choose(rng.integers(0, 3, count), kinds), 2**20 - 1)
+    """Sums of numerators below 2**24: the small ones, powers of two with their neighbours, and any."""
+    near = 1 << rng.integers(0, 25, count)
+    kinds = [rng.integers(0, 512, count), near + rng.integers(-1, 2, count), rng.integers(0, 2**24, count)]
+    return np.minimum(np.choose(rng.integers(0, 3, count), kinds), 2**24 - 1)
 
 
 def entries(found):
@@ -50,6 +57,21 @@ def entries(found):
     return fields
 
 
+def arrivals(rng, cycles):
+    """When rows come: of LayerNorm as close together as they may be or farther apart, others in any cycle in which they
+    are not written with one of these. Both [cycles, LANES], with nothing in the last NORMALISE_LATENCY cycles."""
+    normalised = np.zeros((cycles + NORMALISE_LATENCY, LANES), bool)
+    for lane in range(LANES):
+        gaps = NORMALISE_SPACING + rng.choice([0, 0, 1, 2, 3, 7, 20], cycles)
+        steps = np.cumsum(gaps)
+        normalised[steps[steps < cycles], lane] = True
+    direct = rng.random(normalised.shape) < rng.choice([0.3, 0.9, 1.0])
+    direct[cycles:] = False
+    shift = NORMALISE_LATENCY - ROW_UNIT_LATENCY
+    direct[shift:] &= ~normalised[:-shift]
+    return normalised, direct
+
+
 @cocotb.test(timeout_time=10, timeout_unit="ms")
 async def entries_equal_golden(dut):
     """A scalar changes only when the pipeline is empty; everything else at any time."""
@@ -58,43 +80,39 @@ async def entries_equal_golden(dut):
     dut.operands.value = 0
     await start_clock(dut)
     for width in widths():
-        cycles = max(24, min(400, 2**18 // width // LANES))
-        density = rng.choice([0.3, 0.9, 1.0])
-        valid = rng.random((cycles + ROW_UNIT_LATENCY, LANES)) < density
-        valid[cycles:] = False
-        count = valid.size
+        cycles = max(48, min(800, 2**19 // width // LANES))
+        normalised, direct = arrivals(rng, cycles)
+        operands = noise(rng, operand_dtype(unit), *direct.shape)
         scalar = kernels.mean_scalar(width)
-        h = rows(rng, count, width)
-        mean, root, root_shift = kernels.layer_norm_statistics(h, scalar)
-        total = totals(rng, count)
-        multiplier, shift = kernels.reciprocal(total)
-        maximum = rng.integers(-(2**31), 2**31, count) >> rng.integers(0, 32, count)
-        kind = rng.integers(0, 3, count)
-        is_root, is_reciprocal = kind == RowKind.NORMALISE.value, kind == RowKind.RECIPROCAL.value
-        first = np.select([is_root, is_reciprocal], [h.sum(axis=1), total], maximum)
+        operands["multiplier"], operands["shift"] = scalar.multiplier, scalar.shift
+
+        h = rows(rng, normalised.sum(), width)
         halves = SquaresLayout(CONFIG.max_n)
-        squares = sum(  # of the lower and of the upper halves; anything where they do not count
-            np.where(is_root, half.sum(axis=1), rng.integers(0, 2**30, count)) << halves[name].offset
-            for name, half in (("low", h * h & 0xFFFF), ("high", h * h >> 16)))
+        squares = sum(half.sum(axis=1) << halves[name].offset for name, half in (
+            ("low", h * h & 0xFFFF), ("high", h * h >> 16)))
+        operands["has_sums"] = normalised
+        operands["total"][normalised], operands["squares"][normalised] = h.sum(axis=1), squares
 
-        operands = noise(rng, operand_dtype(unit), *valid.shape)
-        operands["valid"], operands["multiplier"], operands["shift"] = valid, scalar.multiplier, scalar.shift
-        for name, values in [("kind", kind), ("first", first), ("squares", squares)]:
-            place(operands, name, values.reshape(valid.shape), valid)
+        total, is_maximum = totals(rng, direct.sum()), rng.random(direct.sum()) < 0.5
+        maximum = rng.integers(-(2**31), 2**31, total.size) >> rng.integers(0, 32, total.size)
+        operands["valid"] = direct
+        operands["is_maximum"][direct], operands["value"][direct] = is_maximum, np.where(is_maximum, maximum, total)
+
         found = await play(dut, operands, result_dtype(unit))
-        written = np.zeros(valid.shape, bool)
-        written[ROW_UNIT_LATENCY:] = valid[:cycles]
-        np.testing.assert_array_equal(found["written"], written)
+        of_sums, of_values = normalised[:-NORMALISE_LATENCY], direct[:-ROW_UNIT_LATENCY]
+        written = np.zeros((2, *direct.shape), bool)
+        written[0, NORMALISE_LATENCY:], written[1, ROW_UNIT_LATENCY:] = of_sums, of_values
+        np.testing.assert_array_equal(found["written"], written.any(axis=0))
+        np.testing.assert_array_equal(found["normalised"][written.any(axis=0)], written[0][written.any(axis=0)])
 
-        chosen = valid[:cycles].reshape(-1)
-        entry = found["entry"][ROW_UNIT_LATENCY:].reshape(-1)[chosen].astype(np.int64)
-        is_root, is_reciprocal = is_root[:chosen.size][chosen], is_reciprocal[:chosen.size][chosen]
-        neither = ~is_root & ~is_reciprocal
-        low = 0xFFFFFFFF
-        np.testing.assert_array_equal(entry[neither] & low, maximum[:chosen.size][chosen][neither] & low)
+        mean, root, root_shift = kernels.layer_norm_statistics(h, scalar)
+        got = entries(found["entry"][NORMALISE_LATENCY:][of_sums].astype(np.int64))
+        for name, expected in [("multiplier", root), ("shift", root_shift), ("addend", -mean)]:
+            np.testing.assert_array_equal(got[name], expected, err_msg=f"{name}, {width} columns")
+        entry = found["entry"][ROW_UNIT_LATENCY:][of_values].astype(np.int64)
+        np.testing.assert_array_equal(entry[is_maximum] & 0xFFFFFFFF, maximum[is_maximum] & 0xFFFFFFFF)
+        multiplier, shift = kernels.reciprocal(total)
         got = entries(entry)
-        for name, of_root, of_reciprocal in [("multiplier", root, multiplier), ("shift", root_shift, shift),
-                                             ("addend", -mean, np.zeros(count, np.int64))]:
-            expected = np.where(is_root, of_root[:chosen.size][chosen], of_reciprocal[:chosen.size][chosen])
+        for name, expected in [("multiplier", multiplier), ("shift", shift), ("addend", np.zeros_like(shift))]:
             np.testing.assert_array_equal(
-                got[name][~neither], expected[~neither], err_msg=f"{name}, {width} columns")
+                got[name][~is_maximum], expected[~is_maximum], err_msg=f"{name} of a sum of numerators")

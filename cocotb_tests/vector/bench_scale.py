@@ -8,7 +8,7 @@ from celosia.hdl.vector.scale import FIRST_SCALE_LATENCY, SECOND_SCALE_LATENCY, 
 from celosia.sim.golden import kernels
 
 from cocotb_tests.harness import bench_parameters, start_clock
-from cocotb_tests.vector.lanes import last_valid, noise, operand_dtype, place, play, pulses, result_dtype
+from cocotb_tests.vector.lanes import noise, operand_dtype, place, play, result_dtype
 
 LANES = bench_parameters()["lanes"]
 CYCLES = 4000
@@ -39,13 +39,12 @@ def shifts(rng, product, largest):
 
 
 async def compare(dut, unit, operands, valid, expected, latency):
-    """Each result stays until the next one of its lane."""
+    """A result for each operand, ``latency`` cycles after it; anything comes between them."""
     await start_clock(dut)
     found = (await play(dut, operands, result_dtype(unit)))["result"][latency:]
-    last = last_valid(valid)[:len(found)]
-    wanted = np.take_along_axis(expected, np.maximum(last, 0), axis=0)
-    np.testing.assert_array_equal(found[last >= 0], wanted[last >= 0])
-    assert (last >= 0).sum() > 0.9 * last.size
+    seen = valid[:len(found)]
+    np.testing.assert_array_equal(found[seen], expected[:len(found)][seen])
+    assert seen.sum() > 0.6 * seen.size
 
 
 def traffic(rng):
@@ -66,7 +65,6 @@ async def first_scale_equals_golden(dut):
     assert {int(x.min()), int(x.max())} == {-(2**32), 2**32 - 1}
     shift = np.where(zero, 0, shifts(rng, x * multiplier, 47))
     operands = noise(rng, operand_dtype(unit), *valid.shape)
-    operands["enable"] = pulses(valid, FIRST_SCALE_LATENCY)
     for name, values in [("accumulator", accumulator), ("addend", addend), ("negate", negate),
                          ("multiplier", multiplier), ("shift", shift)]:
         place(operands, name, values, valid)
@@ -84,7 +82,6 @@ async def second_scale_equals_golden(dut):
     shift = np.where(zero, 0, shifts(rng, x * multiplier + offset, 31))
     less_one = shift - 1 & 31
     operands = noise(rng, operand_dtype(unit), *valid.shape)
-    operands["enable"] = pulses(valid, SECOND_SCALE_LATENCY)
     for name, values, delay in [("x", x, 0), ("multiplier", multiplier, 0), ("offset", offset, 1),
                                 ("coarse", less_one >> 3, 2), ("fine", less_one & 7, 3)]:
         place(operands, name, values, valid, delay)

@@ -15,7 +15,7 @@ from ...hdl.matmul.feeders import ACCUMULATE_SPACING, CLOSE_WORDS, tile_cycles
 from ...hdl.memory.halves import HALF_USES
 from ...hdl.memory.interfaces import READ_LATENCY
 from ...hdl.vector.issuer import FETCH_LATENCY, START_LATENCY, group_cycles, group_spacing, group_words
-from ...hdl.vector.stages import RESULT, entry_stage
+from ...hdl.vector.stages import RESULT, entry_stage, normalised_stage
 from .geometry import ceil_div
 
 __all__ = ["BankReads", "Halves", "MatmulCycles", "Slot", "VectorCycles"]
@@ -157,7 +157,8 @@ class VectorCycles:
         self._room = _NEVER  # the parameters of the last group were copied: those of the next may be asked for
         self._spaced = _NEVER  # the next beat may be issued, by the spacing of the last group
         self._beat = _NEVER  # the last one
-        self._entry = _NEVER  # the last one that makes an entry of the row table
+        self._entry = _NEVER  # the last one that makes an entry of the row table, but for those of LayerNorm
+        self._normalised = _NEVER  # the first cycle in which a beat may read these
         self._written: dict[int, int] = {}  # the half that RESULTs are written to, and when all will be
 
     def run(self, function: Function, f: dict[str, int], ready: int) -> Slot:
@@ -176,7 +177,7 @@ class VectorCycles:
 
     def _settled(self) -> int:
         """The first cycle in which a beat may read the row table."""
-        return self._entry + entry_stage(self._config) + 1
+        return max(self._entry + entry_stage(self._config) + 1, self._normalised)
 
     def _beats(self, accepted: int, function: Function, f: dict[str, int]) -> Slot:
         config, traits = self._config, TRAITS[function]
@@ -191,6 +192,8 @@ class VectorCycles:
         may_start = max(claims, self._halves.for_vector[half])
         if traits.reads_rows or traits.scalar:
             may_start = max(may_start, self._beat + 1, self._settled() - START_LATENCY)
+        if traits.statistics:
+            may_start = max(may_start, self._normalised - START_LATENCY)
         if traits.scalar or traits.operand:
             may_start = max(may_start, self._beat + RESULT - 1)
         may_start = max(may_start, self._written.get(half, _NEVER))
@@ -203,7 +206,9 @@ class VectorCycles:
         spacing = group_spacing(config, function)
         self._spaced = first + m * (planes - 1) + spacing + (m == spacing - 1)
         self._beat = first + m * (planes + fetches) - 1 - fetches
-        if traits.statistics and not f["unfinished"]:
+        if function is Function.RESIDUAL and not f["unfinished"]:
+            self._normalised = self._beat + normalised_stage(config, m) + 1
+        elif traits.statistics and not f["unfinished"]:
             self._entry = self._beat
         if words:
             self._matmul.wait_for(place, asks, first + 1, words * groups)

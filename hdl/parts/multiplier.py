@@ -106,8 +106,8 @@ def _multiplier(m, target, name, activation, held, weight, load, bits):
     return product
 
 
-def registered_product(m: Module, platform, name: str, left, right, enable):
-    """``left * right``, one cycle later, in a register that ``enable`` clocks.
+def registered_product(m: Module, platform, name: str, left, right, enable=None):
+    """``left * right``, one cycle later, in a register that ``enable`` clocks; without it, every cycle.
 
     On an ECP5 it is the register of the multiplier, which the tools do not find by themselves.
 
@@ -116,6 +116,7 @@ def registered_product(m: Module, platform, name: str, left, right, enable):
     left, right
         At most 18 bits if signed, 17 if not.
     """
+    enable = C(1, 1) if enable is None else enable
     shape = (left * right).shape()
     if getattr(platform, "target", "generic") != "ecp5":
         product = Signal(shape, name=name, reset_less=True)

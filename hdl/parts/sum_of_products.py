@@ -18,7 +18,7 @@ from amaranth import C, Cat, Instance, Module, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["SIGN_OFFSET", "SumOfProducts", "correction_offset", "offset"]
+__all__ = ["SIGN_OFFSET", "Bit", "SumOfProducts", "adder_tree", "correction_offset", "offset"]
 
 #: Upper sign bits of the four multiples are added inverted: so much too large is each product.
 SIGN_OFFSET = sum(256 << 2 * digit for digit in range(4))
@@ -100,14 +100,14 @@ class SumOfProducts(wiring.Component):
 
 
 @dataclass(frozen=True, order=True)
-class _Bit:
+class Bit:
     """A bit that is to be added, and when it is there, in delays of a NAND."""
 
     arrival: float
     name: str
 
 
-def _tree(columns: list[list[_Bit]]) -> Iterator[str]:
+def adder_tree(columns: list[list[Bit]]) -> Iterator[str]:
     """Verilog that adds up the bits of each column, of value 2**index, and assigns the wire ``sum``; those that are
     there first are added first."""
     heaps = [*columns, []]
@@ -125,15 +125,15 @@ def _tree(columns: list[list[_Bit]]) -> Iterator[str]:
             else:
                 yield f"wire s{count} = {a.name} ^ {b.name}, c{count} = {a.name} & {b.name};"
                 arrival, carried = b.arrival + 2, b.arrival + 1.5
-            heappush(heap, _Bit(arrival, f"s{count}"))
-            heappush(heaps[index + 1], _Bit(carried, f"c{count}"))
+            heappush(heap, Bit(arrival, f"s{count}"))
+            heappush(heaps[index + 1], Bit(carried, f"c{count}"))
             count += 1
     yield f"assign sum = {{{', '.join(heap[0].name for heap in reversed(heaps[:-1]))}}};"
 
 
 def _column(name: str, rows: int, width: int, correction: int) -> str:
     """The module of a column: multiples of its weights by digits that come from outside, and the tree."""
-    columns: list[list[_Bit]] = [[_Bit(0, f"above[{index}]")] for index in range(width)]
+    columns: list[list[Bit]] = [[Bit(0, f"above[{index}]")] for index in range(width)]
     lines = []
     for row in range(rows):
         lines.append(f"wire [7:0] w{row} = weights[{8 * row + 7}:{8 * row}];")
@@ -143,13 +143,13 @@ def _column(name: str, rows: int, width: int, correction: int) -> str:
                 f"wire [8:0] m{place} = (({{9{{one[{place}]}}}} & {{w{row}[7], w{row}}}) | ({{9{{two[{place}]}}}} & "
                 f"{{w{row}, 1'b0}})) ^ {{~negative[{place}], {{8{{negative[{place}]}}}}}};")
             for bit in range(9):
-                columns[2 * digit + bit].append(_Bit(_MULTIPLE_DELAY, f"m{place}[{bit}]"))
+                columns[2 * digit + bit].append(Bit(_MULTIPLE_DELAY, f"m{place}[{bit}]"))
     if correction:
         lines.append(f"wire [{correction - 1}:0] t = (correction & {{{correction}{{corrected}}}}) ^ "
                      f"{correction}'d{1 << correction - 1};")
         for bit in range(correction):
-            columns[bit + _CORRECTION_SHIFT].append(_Bit(2, f"t[{bit}]"))
-    body = "\n  ".join([*lines, *_tree(columns)])
+            columns[bit + _CORRECTION_SHIFT].append(Bit(2, f"t[{bit}]"))
+    body = "\n  ".join([*lines, *adder_tree(columns)])
     more = f"\n  input wire corrected,\n  input wire [{correction - 1}:0] correction," if correction else ""
     return f"""\
 module {name} (

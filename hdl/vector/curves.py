@@ -59,12 +59,13 @@ class Curve(wiring.Component):
     softmax numerator, or as it is.
 
     An activation is ``max(x, 0) - d(|x|)`` and the exponential ``2**-n`` times a mantissa: ``d`` and the mantissa are
-    both ``BASE[i] + SLOPE[i] * r`` of a table of 32 chords.
+    both ``BASE[i] + SLOPE[i] * r`` of a table of 32 chords. Registers have no enables but before the table, which rests
+    while values pass as they are.
 
     Members
     -------
-    enable, bends : in, 5 bits
-        Bit i clocks stage i; of a value that passes as it is, only bits of ``enable`` are high.
+    bends : in
+        Beside ``value``: it goes through an activation, or becomes a numerator.
     activates : in
         Beside ``value``: it goes through an activation.
     width : in, a bit for each of PIECE_WIDTHS
@@ -93,8 +94,7 @@ class Curve(wiring.Component):
         What is added to the second scale's result: the numerator, a zero point, or the value as it is.
     """
 
-    enable: In(CURVE_LATENCY)
-    bends: In(CURVE_LATENCY)
+    bends: In(1)
     activates: In(1)
     width: In(len(PIECE_WIDTHS))
     loaded: In(1)
@@ -145,43 +145,38 @@ class Curve(wiring.Component):
                 m.d.comb += [
                     piece.eq(magnitude[width:width + 5]), below.eq(magnitude[:width]),
                     beyond.eq(magnitude[width + 5:].any())]
-        with m.If(self.enable[0]):
-            m.d.sync += [
-                passing[0].eq(Mux(self.activates, positive << 2, value)),
-                near[0].eq(self.activates & inside & ~beyond),
-            ]
-        with m.If(self.bends[0]):
+        m.d.sync += [
+            passing[0].eq(Mux(self.activates, positive << 2, value)),
+            near[0].eq(self.activates & inside & ~beyond),
+        ]
+        with m.If(self.bends):
             m.d.sync += [
                 index.eq(Mux(self.exponential[0], u[3:8], piece)),
                 remainder.eq(Mux(self.exponential[0], u[:3], below)),
                 octave[0].eq(u[8:]),
             ]
         # 2: the chord.
-        with m.If(self.bends[1]):
-            of_piece = Cat(index, self.exponential[1])
-            m.d.sync += [
-                base.eq(Mux(self.loaded, self.chord.base, _BASES[of_piece])),
-                slope.eq(Mux(self.loaded, self.chord.slope, _SLOPES[of_piece])),
-                remainder_1.eq(remainder)]
+        of_piece = Cat(index, self.exponential[1])
+        m.d.sync += [
+            base.eq(Mux(self.loaded, self.chord.base, _BASES[of_piece])),
+            slope.eq(Mux(self.loaded, self.chord.slope, _SLOPES[of_piece])),
+            remainder_1.eq(remainder),
+        ]
         # 3, 4: its value.
-        with m.If(self.bends[2]):
-            m.d.sync += [base_1.eq(base), *(product.eq(part) for product, part in zip(
-                products, _times(slope, remainder_1), strict=True))]
-        with m.If(self.bends[3]):
-            m.d.sync += chord.eq(base_1 + (products[0] + products[1]))
+        m.d.sync += [
+            base_1.eq(base), *(product.eq(part) for product, part in zip(
+                products, _times(slope, remainder_1), strict=True)),
+            chord.eq(base_1 + (products[0] + products[1])),
+        ]
         for stage in range(1, 4):
-            with m.If(self.enable[stage]):
-                m.d.sync += [passing[stage].eq(passing[stage - 1]), near[stage].eq(near[stage - 1])]
-            with m.If(self.bends[stage]):
-                m.d.sync += octave[stage].eq(octave[stage - 1])
+            m.d.sync += [register[stage].eq(register[stage - 1]) for register in (passing, near, octave)]
         # 5: what is made of it.
         half = Signal(13)
         m.d.comb += half.eq(chord[:18] >> 5 >> octave[3])
-        with m.If(self.enable[4]):
-            m.d.sync += self.operand.eq(passing[3] - Mux(near[3], chord >> 6, 0))
-            with m.If(self.adds):
-                m.d.sync += self.operand.eq(self.added)
-            m.d.sync += self.bypass.eq(Mux(self.shifted, self.zero_point, passing[3]))
-            with m.If(self.exponential[4]):
-                m.d.sync += self.bypass.eq(Mux(self.keep, ((Mux(self.wide, half, half >> 4) + 1) >> 1)[:12], 0))
+        m.d.sync += [
+            self.operand.eq(Mux(self.adds, self.added, passing[3] - Mux(near[3], chord >> 6, 0))),
+            self.bypass.eq(Mux(self.shifted, self.zero_point, passing[3])),
+        ]
+        with m.If(self.exponential[4]):
+            m.d.sync += self.bypass.eq(Mux(self.keep, ((Mux(self.wide, half, half >> 4) + 1) >> 1)[:12], 0))
         return m

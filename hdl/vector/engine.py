@@ -15,7 +15,7 @@ stage      what is visible
 23 + L     sums and maxima over the lanes (L = log2 lanes)
 24 + L     the one of them that counts
 26 + L     row totals
-48 + L     row table entry, written
+35 + L     row table entry, written; of LayerNorm later, when the rows are walked over once more
 =========  ====================================================================================
 
 The pipeline never stalls: a beat is issued when everything it needs has been granted.
@@ -38,8 +38,8 @@ from ..parts.resets import without_reset
 from .curves import GELU_WIDTH, PIECE_WIDTHS, Chord
 from .issuer import Beat, BeatIssuer, ParameterFeeder
 from .lane import Lane, LaneInputs, RowOperands, chosen
-from .row_statistics import RowStatistics, Tree, tree_latency
-from .row_unit import RowEntry, RowKind, RowUnit, SquaresLayout
+from .row_statistics import RowStatistics, Tree
+from .row_unit import RowEntry, RowUnit, SquaresLayout
 from .stages import OPERANDS, RESULT, SCALED, SECOND, Stages
 
 __all__ = ["VectorEngine"]
@@ -94,14 +94,15 @@ class VectorEngine(wiring.Component):
         row = self._row_operands(m, stages, issuer, row_table, multiplier, shift)
         lanes = self._lanes(m, platform, stages, feeder, issuer, row)
         self._write_back(m, stages, issuer, lanes)
-        row_unit = self._statistics(m, stages, issuer, lanes, multiplier, shift)
+        row_unit, normalised_row = self._statistics(m, stages, issuer, lanes, multiplier, shift)
 
         m.submodules.written_rows = written_rows = DelayLine(
             range(config.row_entries), stages.entry)
         m.d.comb += [
             written_rows.input.eq(issuer.beat.row),
             row_table.write_enable.eq(row_unit.written | feeder.entry_valid),
-            row_table.write_address.eq(Mux(feeder.entry_valid, feeder.entry_row, written_rows.output)),
+            row_table.write_address.eq(Mux(feeder.entry_valid, feeder.entry_row, Mux(
+                row_unit.normalised, normalised_row, written_rows.output))),
             row_table.write_data.eq(Mux(feeder.entry_valid, feeder.entry.as_value(), row_unit.entry.as_value())),
         ]
         return m
@@ -164,7 +165,7 @@ class VectorEngine(wiring.Component):
                 ]
         return row
 
-    def _operand(self, m, stages, part):
+    def _operand(self, m, part):
         """The second operand's bytes of a beat, asked for a cycle before it is issued. They wait for the second scale,
         until the stage before SECOND."""
         bits = 8 * self.config.lanes
@@ -172,8 +173,7 @@ class VectorEngine(wiring.Component):
         operand = chosen(words, part)
         for stage in range(READ_LATENCY - 1, SECOND - 1):
             register = Signal(bits, name=f"operand_{stage + 1}", reset_less=True)
-            with m.If(stages.runs_with(stage, "operand") | stages.fetches[stage]):
-                m.d.sync += register.eq(operand)
+            m.d.sync += register.eq(operand)
             operand = register
         return operand
 
@@ -181,9 +181,13 @@ class VectorEngine(wiring.Component):
         """The loaded curve, and the width of the pieces of a beat's activation, in stage SCALED."""
         m.submodules.curve = curve = SharedTable(Chord.as_shape().size, CURVE_PIECES, self.config.lanes)
         loaded, width = (Signal(len(PIECE_WIDTHS), name=name, reset_less=True) for name in ("loaded_width", "width"))
+        writes = Signal(name="writes_chord")
+        place = Signal(range(CURVE_PIECES), name="chord_place", reset_less=True)
+        chord = Signal(Chord, name="chord", reset_less=True)
+        # From registers: look-up tables that are memories are read through all of their inputs, as tools see it.
+        m.d.sync += [writes.eq(feeder.chord_valid), place.eq(feeder.entry_row), chord.eq(feeder.chord)]
         m.d.comb += [
-            curve.write_enable.eq(feeder.chord_valid), curve.write_address.eq(feeder.entry_row[:5]),
-            curve.write_data.eq(feeder.chord)]
+            curve.write_enable.eq(writes), curve.write_address.eq(place), curve.write_data.eq(chord.as_value())]
         with m.If(feeder.chord_valid):
             m.d.sync += loaded.eq(Cat(feeder.piece_width == choice for choice in PIECE_WIDTHS))
         m.d.sync += width.eq(
@@ -209,10 +213,12 @@ class VectorEngine(wiring.Component):
 
         slice_, plane = (carried(value, ACCUMULATOR_READ_LATENCY, name) for value, name in (
             (issuer.beat.slice, "slice"), (issuer.plane, "plane")))
-        operand = self._operand(m, stages, carried(issuer.beat.part, READ_LATENCY - 1, "part"))
+        operand = self._operand(m, carried(issuer.beat.part, READ_LATENCY - 1, "part"))
         sight = carried(issuer.sight, OPERANDS - 1, "sight")
         early, late = seen(sight, "seen"), seen(carried(sight, SECOND - 1 - OPERANDS, "late_sight"), "late_seen")
         curve, width = self._curve(m, stages, feeder)
+        narrow = Signal(reset_less=True)
+        m.d.sync += narrow.eq(~(stages.is_(RESULT - 2, Function.RESIDUAL) | stages.wide[RESULT - 2]))
 
         def records(form, words):
             return data.View(data.ArrayLayout(form.layout, config.lanes), words[:8 * form.size * config.lanes])
@@ -222,10 +228,10 @@ class VectorEngine(wiring.Component):
         for lane in range(config.lanes):
             columns = [self.accumulators.read_data[column] for column in range(lane, config.cols, config.lanes)]
             column = chosen(columns, slice_)
-            lanes.append(Lane(m, platform, stages, lane, LaneInputs(
+            lanes.append(Lane(m, platform, config, stages, lane, LaneInputs(
                 column=column, byte=column.as_unsigned().word_select(plane, 8), operand=operand.word_select(lane, 8),
                 first=first[lane], second=second[lane], kept=feeder.first.word_select(lane, 8).any(), row=row,
-                seen=early[lane], seen_late=late[lane], width=width)))
+                seen=early[lane], seen_late=late[lane], width=width, narrow=narrow)))
         m.d.comb += [
             curve.read_address.eq(Cat(lane.index for lane in lanes)),
             Cat(lane.chord.as_value() for lane in lanes).eq(curve.read_data)]
@@ -258,7 +264,7 @@ class VectorEngine(wiring.Component):
         """Over the lanes, over the groups, and at the last group into the row unit."""
         config, trees, totals, after = self.config, stages.totals - 1, stages.totals, stages.totals + 2
         m.submodules.maximum_tree = maximum_tree = Tree(signed(32), config.lanes, maximum=True)
-        m.submodules.sum_tree = sum_tree = Tree(signed(17), config.lanes)
+        m.submodules.sum_tree = sum_tree = Tree(signed(16), config.lanes)
         # Of squares the lower and the upper halves.
         square_trees = {part: Tree(unsigned(bits), config.lanes) for part, bits in (("low", 16), ("high", 15))}
         for part, tree in square_trees.items():
@@ -266,28 +272,28 @@ class VectorEngine(wiring.Component):
         for index, lane in enumerate(lanes):
             m.d.comb += [
                 maximum_tree.values[index].eq(lane.unmasked),
-                sum_tree.values[index].eq(lane.value),
+                sum_tree.values[index].eq(lane.result),
                 square_trees["low"].values[index].eq(lane.square[:16]),
                 square_trees["high"].values[index].eq(lane.square[16:31]),
             ]
-        for level in range(tree_latency(config)):
-            early, late = OPERANDS + 1 + level, RESULT + 1 + level
-            m.d.comb += [
-                maximum_tree.enable[level].eq(stages.runs(early, Function.ROW_MAXIMUM)),
-                sum_tree.enable[level].eq(stages.runs_with(late, "statistics")),
-                *(tree.enable[level].eq(stages.runs(late, Function.RESIDUAL)) for tree in square_trees.values()),
-            ]
-        m.submodules.maxima = maxima = DelayLine(signed(32), RESULT - OPERANDS)
+        m.d.comb += [
+            maximum_tree.enable.eq(stages.runs(OPERANDS, Function.ROW_MAXIMUM)),
+            sum_tree.enable.eq(stages.runs_with(RESULT, "statistics")),
+            *(tree.enable.eq(stages.runs(RESULT + 1, Function.RESIDUAL)) for tree in square_trees.values()),
+        ]
+        m.submodules.maxima = maxima = DelayLine(signed(32), RESULT + 1 - OPERANDS)
         m.submodules.rows = rows = DelayLine(range(config.row_entries), totals - 2)
         m.submodules.statistics = statistics = RowStatistics(config)
         m.submodules.row_unit = row_unit = RowUnit(config)
         is_maximum = Signal()
+        complete = Signal()
+        sums = Signal(sum_tree.result.shape(), reset_less=True)  # as late as those of the squares
         value = Signal(signed(32), reset_less=True)
         squares = Signal(SquaresLayout(config.lanes), reset_less=True)
-        m.d.sync += is_maximum.eq(stages.is_(trees, Function.ROW_MAXIMUM))
+        m.d.sync += [is_maximum.eq(stages.is_(trees, Function.ROW_MAXIMUM)), sums.eq(sum_tree.result)]
         with m.If(stages.runs_with(trees, "statistics")):
             m.d.sync += [
-                value.eq(Mux(stages.is_(trees, Function.ROW_MAXIMUM), maxima.output, sum_tree.result)),
+                value.eq(Mux(stages.is_(trees, Function.ROW_MAXIMUM), maxima.output, sums)),
                 *(squares[part].eq(tree.result) for part, tree in square_trees.items()),
             ]
         m.d.comb += [
@@ -300,12 +306,18 @@ class VectorEngine(wiring.Component):
             statistics.is_maximum.eq(is_maximum),
             statistics.value.eq(value),
             statistics.squares.eq(squares),
-            row_unit.valid.eq(stages.valid[after] & stages.last_group[after] & stages.has(after, "statistics")),
-            row_unit.kind.eq(Mux(stages.is_(after, Function.ROW_MAXIMUM), RowKind.MAXIMUM, Mux(
-                stages.is_(after, Function.RESIDUAL), RowKind.NORMALISE, RowKind.RECIPROCAL))),
-            row_unit.first.eq(statistics.total),
-            row_unit.squares.eq(statistics.total_squares),
+            complete.eq(stages.valid[after] & stages.has(after, "statistics") & stages.last_group[after]),
+            statistics.complete.eq(complete & stages.is_(after, Function.RESIDUAL)),
+            statistics.last.eq(stages.last[after]),
+            statistics.written.eq(row_unit.normalised),
+            issuer.walked.eq(statistics.walked),
+            row_unit.valid.eq(complete & ~stages.is_(after, Function.RESIDUAL)),
+            row_unit.is_maximum.eq(stages.is_(after, Function.ROW_MAXIMUM)),
+            row_unit.value.eq(statistics.total),
+            row_unit.has_sums.eq(statistics.has_sums),
+            row_unit.total.eq(statistics.sums),
+            row_unit.squares.eq(statistics.squares_sum),
             row_unit.multiplier.eq(multiplier),
             row_unit.shift.eq(shift),
         ]
-        return row_unit
+        return row_unit, statistics.entry_row

@@ -12,6 +12,7 @@ from ..memory.interfaces import READ_LATENCY, ScratchpadReadSignature
 from ..parts.resets import without_reset
 from ..parts.skid import Skid
 from .curves import PIECE_WIDTHS, Chord
+from .row_statistics import WALK_LATENCY
 from .row_unit import RowEntry
 from .stages import HELD, RESULT, SECOND, entry_stage
 
@@ -197,7 +198,7 @@ class ParameterFeeder(wiring.Component):
         m.d.comb += [
             requests.input.valid.eq((active & room & some_left) | table_request),
             request.address.eq(address),
-            request.first.eq(begins),
+            request.first.eq(begins | table_request),
             request.last.eq(one_left & ~table_request),
             request.second_only.eq(second_only),
             asked.eq(requests.input.valid & requests.input.ready),
@@ -246,29 +247,31 @@ class ParameterFeeder(wiring.Component):
             with m.If(stores[index]):
                 m.d.sync += records[index // words].word_select(index % words, word_bits).eq(self.port.data)
 
-        self._load_table(m, instruction, loading, table_request, asked, arriving[-1])
+        self._load_table(m, instruction, loading, table_request, asked, arriving[-1], records[0][:word_bits])
         return m
 
-    def _load_table(self, m, instruction, loading, request, asked, arrived):
-        """One word after the other; its records go to the row table or the curve one a cycle."""
+    def _load_table(self, m, instruction, loading, request, asked, arrived, word):
+        """One ``word`` after the other, where else the first one of a group is; its records go to the row table or the
+        curve one a cycle."""
         records = self.config.rows // 4
         row = Signal(range(self.config.row_entries), name="row", reset_less=True)
         left = Signal(16, name="rows_left", reset_less=True)
-        word = Signal(8 * self.config.word_bytes, reset_less=True)
         index = Signal(range(max(2, records)))
+        record = Signal(32)
         waiting = Signal()
         writing = Signal()
         begun = Signal()
         curve = Signal()
         m.d.comb += [
             curve.eq(instruction.function == Function.LOAD_CURVE.value),
+            record.eq(word.word_select(index, 32)),
             self.entry_valid.eq(writing & ~curve),
             self.entry_row.eq(row),
-            self.entry.multiplier.eq(word[:16]),
-            self.entry.shift.eq(word[16:22]),
+            self.entry.multiplier.eq(record[:16]),
+            self.entry.shift.eq(record[16:22]),
             self.chord_valid.eq(writing & curve),
-            self.chord.base.eq(word[:15] + 32),
-            self.chord.slope.eq(word[16:25].as_signed()),
+            self.chord.base.eq(record[:15] + 32),
+            self.chord.slope.eq(record[16:25].as_signed()),
             self.piece_width.eq(instruction.shift),
         ]
         with m.If(loading & ~begun & self.quiet):
@@ -278,10 +281,10 @@ class ParameterFeeder(wiring.Component):
         with m.If(request & asked):
             m.d.sync += [waiting.eq(1), request.eq(0)]
         with m.If(waiting & arrived):
-            m.d.sync += [waiting.eq(0), writing.eq(1), word.eq(self.port.data), index.eq(0)]
+            m.d.sync += [waiting.eq(0), writing.eq(1), index.eq(0)]
         m.d.sync += self.loaded.eq(0)
         with m.If(writing):
-            m.d.sync += [row.eq(row + 1), left.eq(left - 1), word.eq(word >> 32), index.eq(index + 1)]
+            m.d.sync += [row.eq(row + 1), left.eq(left - 1), index.eq(index + 1)]
             with m.If(left == 1):
                 m.d.sync += [writing.eq(0), begun.eq(0), loading.eq(0), self.loaded.eq(1)]
             with m.Elif(index == records - 1):
@@ -317,6 +320,8 @@ class BeatIssuer(wiring.Component):
         Of the beat's instruction, and where in it the beat lies; in the first and last group of the whole row.
     written : in
         RESIDUAL writes its last word in this cycle.
+    walked : in
+        The sums of the last row of a RESIDUAL are read again in this cycle.
     writes_back : out, 2 bits
         RESIDUAL has started in the half, and has not yet written all of its words.
     quiet : out
@@ -333,8 +338,8 @@ class BeatIssuer(wiring.Component):
        of any function with records at least PARAMETER_SPACING. The records of a group may come sooner than that after
        its first beat, and its other rows may have waited for their operands.
     3. A function that reads the row table starts when all entries have been written that instructions before it make;
-       one with a scalar, when all before it have finished as well; any, when RESIDUAL has written its half. Others
-       follow at once.
+       one with a scalar, when all before it have finished as well; one that makes row statistics, when the entries of
+       RESIDUAL have been written; any, when RESIDUAL has written its half. Others follow at once.
     """
 
     def __init__(self, config: AcceleratorConfig):
@@ -369,6 +374,7 @@ class BeatIssuer(wiring.Component):
             "in_last_group": Out(1),
             "last": Out(1),
             "written": In(1),
+            "walked": In(1),
             "writes_back": Out(2),
             "quiet": Out(1),
             "conflict": Out(1),
@@ -381,8 +387,9 @@ class BeatIssuer(wiring.Component):
         instruction = self.instruction
         active = Signal()
         started = Signal()  # which implies active
-        reads_rows, scalar, reads_operand, is_residual = (
-            Signal(name=name, reset_less=True) for name in ("reads_rows", "scalar", "reads_operand", "is_residual"))
+        reads_rows, scalar, reads_operand, statistics, is_residual = (
+            Signal(name=name, reset_less=True) for name in (
+                "reads_rows", "scalar", "reads_operand", "statistics", "is_residual"))
 
         # What has been issued needs a fixed time to be written, the results and the entries of the row table. The reads
         # of an instruction come later than its start: that of the row table as its first beat is issued, that of the
@@ -391,7 +398,11 @@ class BeatIssuer(wiring.Component):
         finished = self._ended(m, "finished", self.issue & self.last, RESULT - 1)
         settled = self._ended(m, "settled", self.issue & self.last & self.in_last_group
                               & any_of(self.function, "statistics"), entry_stage(config) + 1 - START_LATENCY)
+        walks = Signal()  # the rows of a RESIDUAL are not complete, or have not been read again
+        normalised = Signal()
+        walk_ended = self._ended(m, "walk_ended", self.walked, WALK_LATENCY + 1 - START_LATENCY)
         all_issued = Signal()
+        m.d.comb += normalised.eq(~walks & walk_ended)
         m.d.comb += all_issued.eq(~started & ~beats.output.valid & ~self.issue)
 
         # The start. What RESIDUAL writes back, nobody reads before it is written.
@@ -404,13 +415,18 @@ class BeatIssuer(wiring.Component):
             m.d.sync += [writing_back.eq(1), written_half.eq(self.half)]
         with m.Elif(self.written):
             m.d.sync += writing_back.eq(0)
+        with m.If(just_started & is_residual & ~instruction.unfinished):
+            m.d.sync += walks.eq(1)
+        with m.Elif(self.walked):
+            m.d.sync += walks.eq(0)
         m.d.comb += [
-            drained.eq((~(reads_rows | scalar) | (all_issued & settled))
+            drained.eq((~(reads_rows | scalar) | (all_issued & settled & normalised))
+                       & (~statistics | normalised)
                        & (~(scalar | reads_operand) | (all_issued & finished))
                        & ~(writing_back & (self.half == written_half))),
             waiting.eq(active & ~started),
             self.writes_back.eq(Cat(writing_back & (written_half == half) for half in range(2))),
-            self.quiet.eq(~active & all_issued & finished & settled),
+            self.quiet.eq(~active & all_issued & finished & settled & normalised),
             self.half.eq(instruction.accumulator[exact_log2(config.half_words)]),
             self.start.eq(self.request & self.grant),
         ]
@@ -449,10 +465,12 @@ class BeatIssuer(wiring.Component):
         group_spacing = Signal(range(most), reset_less=True)
         # Where the beat is, and where the first rows of its group and of the next one are: the latter is known a cycle
         # after the group has begun, which is long enough.
-        accumulator, destination, operand, group_accumulator, group_destination, group_operand, next_accumulator, \
-            next_destination, next_operand, index = (Signal(16, name=name, reset_less=True) for name in (
-                "accumulator", "destination", "operand", "group_accumulator", "group_destination", "group_operand",
-                "next_accumulator", "next_destination", "next_operand", "index"))
+        (accumulator, group_accumulator, next_accumulator), (destination, group_destination, next_destination), \
+            (operand, group_operand, next_operand) = (
+                [Signal(range(words), name=f"{prefix}{name}", reset_less=True) for prefix in ("", "group_", "next_")]
+                for name, words in (("accumulator", config.accumulator_words), ("destination", config.scratchpad_words),
+                                    ("operand", config.scratchpad_words)))
+        index = Signal.like(new.beat.row, name="index", reset_less=True)
         slice_, part = (Signal.like(new.beat[name], name=name, reset_less=True) for name in ("slice", "part"))
         first_of_group, in_first_group, last_row, last_group, one_row = (
             Signal(name=name, reset_less=True) for name in (
@@ -464,7 +482,7 @@ class BeatIssuer(wiring.Component):
         fetches, last_plane, one_plane, wide, wide_operand, causal = (Signal(name=name, reset_less=True) for name in (
             "fetches", "last_plane", "one_plane", "wide", "wide_operand", "causal"))
         destination_step, operand_step = (
-            Signal(16, name=name, reset_less=True) for name in ("destination_step", "operand_step"))
+            Signal.like(destination, name=name) for name in ("destination_step", "operand_step"))
         # The last column, counted from the group's first, that the row sees.
         columns = max(16, exact_log2(config.half_words * config.cols)) + 2
         limit, group_limit, next_limit = (Signal(signed(columns), name=name, reset_less=True) for name in (
@@ -499,36 +517,38 @@ class BeatIssuer(wiring.Component):
             m.d.sync += [spacing.eq(spacing - 1), spaced.eq(spacing == 1)]
         with m.If(self.released):
             m.d.sync += left.eq(1)
-        with m.If(step & fetches):
-            m.d.sync += [fetches.eq(0), operand.eq(operand + 1)]
-        with m.If(step & ~fetches):
-            m.d.sync += [
-                first_of_group.eq(0), plane.eq(plane + 1), last_plane.eq(wide | plane[1]),
-                destination.eq(destination + 1)]
-            with m.If(first_of_group):
-                m.d.sync += [spacing.eq(group_spacing), spaced.eq(group_spacing == 0), left.eq(0)]
-        with m.If(step & ~fetches & last_plane):
-            m.d.sync += [
-                plane.eq(0), last_plane.eq(one_plane), fetches.eq(wide_operand),
-                row.eq(row - 1), last_row.eq(row == 1), index.eq(index + 1),
-                accumulator.eq(accumulator + 1),
-                destination.eq(destination + destination_step),
-                operand.eq(operand + operand_step),
-                limit.eq(limit + 1),
-            ]
-            with m.If(last_row):
+        # Whether there is a step is known late: nothing else here asks for it.
+        with m.If(step):
+            with m.If(fetches):
+                m.d.sync += [fetches.eq(0), operand.eq(operand + 1)]
+            with m.Else():
                 m.d.sync += [
-                    first_of_group.eq(1), in_first_group.eq(0), row.eq(instruction.m - 1),
-                    last_row.eq(one_row), index.eq(instruction.row), group.eq(group - 1),
-                    last_group.eq(group == 1),
-                    part.eq(Mux(last_part, 0, part + 1)), slice_.eq(Mux(last_slice, 0, slice_ + 1)),
-                    group_accumulator.eq(next_accumulator), accumulator.eq(next_accumulator),
-                    group_destination.eq(next_destination), destination.eq(next_destination),
-                    group_operand.eq(next_operand), operand.eq(next_operand),
-                    group_limit.eq(next_limit), limit.eq(next_limit),
+                    first_of_group.eq(0), plane.eq(plane + 1), last_plane.eq(wide | plane[1]),
+                    destination.eq(destination + 1)]
+                with m.If(first_of_group):
+                    m.d.sync += [spacing.eq(group_spacing), spaced.eq(group_spacing == 0), left.eq(0)]
+            with m.If(~fetches & last_plane):
+                m.d.sync += [
+                    plane.eq(0), last_plane.eq(one_plane), fetches.eq(wide_operand),
+                    row.eq(row - 1), last_row.eq(row == 1), index.eq(index + 1),
+                    accumulator.eq(accumulator + 1),
+                    destination.eq(destination + destination_step),
+                    operand.eq(operand + operand_step),
+                    limit.eq(limit + 1),
                 ]
-                with m.If(last_group):
-                    m.d.sync += [active.eq(0), started.eq(0)]
+                with m.If(last_row):
+                    m.d.sync += [
+                        first_of_group.eq(1), in_first_group.eq(0), row.eq(instruction.m - 1),
+                        last_row.eq(one_row), index.eq(instruction.row), group.eq(group - 1),
+                        last_group.eq(group == 1),
+                        part.eq(Mux(last_part, 0, part + 1)), slice_.eq(Mux(last_slice, 0, slice_ + 1)),
+                        group_accumulator.eq(next_accumulator), accumulator.eq(next_accumulator),
+                        group_destination.eq(next_destination), destination.eq(next_destination),
+                        group_operand.eq(next_operand), operand.eq(next_operand),
+                        group_limit.eq(next_limit), limit.eq(next_limit),
+                    ]
+                    with m.If(last_group):
+                        m.d.sync += [active.eq(0), started.eq(0)]
 
         payload = self.following.payload
         m.d.comb += self.following.ready.eq(~active)
@@ -557,7 +577,8 @@ class BeatIssuer(wiring.Component):
                 wide_operand.eq(fetches_first), causal.eq(payload.causal & any_of(payload.function, "mask")),
                 is_residual.eq(is_residual_next),
                 *(register.eq(any_of(payload.function, trait)) for register, trait in (
-                    (reads_rows, "reads_rows"), (scalar, "scalar"), (reads_operand, "operand"))),
+                    (reads_rows, "reads_rows"), (scalar, "scalar"), (reads_operand, "operand"),
+                    (statistics, "statistics"))),
             ]
         return m
 

@@ -6,12 +6,14 @@ from typing import Any
 from amaranth import Array, C, Cat, Mux, Signal, signed
 from amaranth.utils import exact_log2
 
+from ..config import AcceleratorConfig
 from ..isa import Function
 from ..parts.multiplier import registered_product
 from ..parts.shared import Shared
+from ..parts.square import Square
 from .curves import Curve
 from .issuer import GROUP_SPACING
-from .scale import FirstScale, SecondScale, saturated
+from .scale import FirstScale, SecondScale
 from .stages import HELD, OPERANDS, RESCALED, RESULT, SCALED, SECOND, Stages
 
 __all__ = ["Lane", "LaneInputs", "RowOperands", "chosen"]
@@ -44,7 +46,7 @@ class LaneInputs:
     ``column``, its accumulator in stage OPERANDS - 1, and the ``byte`` of it that RAW wants; ``operand``, a byte in
     stage SECOND - 1; ``first``, ``second`` and ``kept``, parameters and mask as fetched; ``row``; ``seen`` and
     ``seen_late``, whether a causal mask leaves it, in stages OPERANDS and SECOND - 1; ``width``, of the curve's pieces,
-    in stage SCALED.
+    in stage SCALED; ``narrow``, whether the result has 8 bits, in stage RESULT - 1.
     """
 
     column: Any
@@ -57,6 +59,7 @@ class LaneInputs:
     seen: Any
     seen_late: Any
     width: Any
+    narrow: Any
 
 
 class Lane:
@@ -65,29 +68,36 @@ class Lane:
     Attributes
     ----------
     unmasked : signed 32 bits
-        The accumulator, or the smallest number where masked, in stage OPERANDS + 1 of ROW_MAXIMUM.
+        The accumulator, or the smallest number where masked, in stage OPERANDS of ROW_MAXIMUM.
     index, chord
         To and from the loaded curve, as those of :class:`~celosia.hdl.vector.curves.Curve`.
     result : signed 16 bits
         In stage RESULT: int16 of RESIDUAL and of wide results, uint8 of EXPONENTIAL (if wide, 12 bits) and RAW, else
         int8. Where the upper byte of a result is wanted, it is the lower byte of this.
-    value, square : signed 17, 32 bits (of which the last is 0)
-        ``result`` and its square, one stage later, where a row's sums are wanted.
+    square : 31 bits, or more that are 0
+        Of ``result``, one stage later.
     """
 
-    def __init__(self, m, platform, stages: Stages, lane: int, inputs: LaneInputs):
+    def __init__(self, m, platform, config: AcceleratorConfig, stages: Stages, lane: int, inputs: LaneInputs):
         self._m, self._platform, self._stages, self._lane = m, platform, stages, lane
         self._hold_parameters(inputs)
         scaled = self._first_scale(inputs)
         operand, bypass = self._curve(scaled, inputs)
-        self._finish(self._second_scale(operand), bypass)
+        self._finish(self._second_scale(operand), bypass, inputs)
+        if config.fused:
+            square = self._shared("square", Square, 16)
+            self.square = self._register(31, "square")
+            m.d.comb += square.value.eq(self.result)
+            m.d.sync += self.square.eq(square.result)
+        else:
+            self.square = registered_product(m, platform, f"square_{lane}", self.result, self.result)
 
     def _register(self, shape, name):
         return Signal(shape, name=f"{name}_{self._lane}", reset_less=True)
 
-    def _shared(self, name, kind):
+    def _shared(self, name, kind, *arguments):
         """A function of the lane, whose module all lanes share."""
-        shared = self._m.submodules[f"{name}_{self._lane}"] = Shared(name, kind)
+        shared = self._m.submodules[f"{name}_{self._lane}"] = Shared(name, kind, *arguments)
         return shared.component
 
     def _copied(self, stage, name, value, trait):
@@ -139,12 +149,10 @@ class Lane:
         with m.Elif(stages.new_group[here] & stages.has(here, "first")):
             m.d.sync += [addend.eq(first.bias), multiplier.eq(first.multiplier), shift.eq(first.shift[:6])]
 
-        self.unmasked = self._register(signed(32), "unmasked")
-        with m.If(stages.runs(OPERANDS, Function.ROW_MAXIMUM)):
-            m.d.sync += self.unmasked.eq(Mux(self._keep[OPERANDS] & inputs.seen, accumulator, -2**31))
+        self.unmasked = Signal(signed(32), name=f"unmasked_{self._lane}")
+        m.d.comb += self.unmasked.eq(Mux(self._keep[OPERANDS] & inputs.seen, accumulator, -2**31))
         scale = self._shared("first_scale", FirstScale)
         m.d.comb += [
-            scale.enable.eq(Cat(stages.valid[OPERANDS:SCALED])),
             scale.accumulator.eq(accumulator),
             scale.addend.eq(addend),
             scale.negate.eq(negate),
@@ -170,9 +178,7 @@ class Lane:
         curve = self._shared("curve", Curve)
         self.index, self.chord = curve.index, curve.chord
         m.d.comb += [
-            curve.enable.eq(Cat(stages.valid[SCALED:SECOND])),
-            curve.bends.eq(Cat(stages.runs(stage, Function.GELU, Function.EXPONENTIAL, *loaded)
-                               for stage in range(SCALED, SECOND))),
+            curve.bends.eq(stages.runs(SCALED, Function.GELU, Function.EXPONENTIAL, *loaded)),
             curve.activates.eq(stages.is_(SCALED, Function.GELU, *loaded)),
             curve.width.eq(inputs.width),
             curve.loaded.eq(stages.is_(SCALED + 1, *loaded)),
@@ -189,10 +195,9 @@ class Lane:
 
     def _second_scale(self, operand):
         """Its result, in stage RESCALED."""
-        m, stages = self._m, self._stages
+        m = self._m
         scale = self._shared("second_scale", SecondScale)
         m.d.comb += [
-            scale.enable.eq(Cat(stages.runs_with(stage, "second_scale") for stage in range(SECOND, RESCALED))),
             scale.x.eq(operand),
             scale.multiplier.eq(self._multiplier2),
             scale.offset.eq(self._offset2),
@@ -201,32 +206,22 @@ class Lane:
         ]
         return scale.result
 
-    def _finish(self, rescaled, bypass):
+    def _finish(self, rescaled, bypass, inputs):
         m, stages = self._m, self._stages
         for stage in range(SECOND, RESCALED):
             register = self._register(signed(18), f"bypass_{stage + 1}")
-            with m.If(stages.valid[stage]):
-                m.d.sync += register.eq(bypass)
+            m.d.sync += register.eq(bypass)
             bypass = register
         total = self._register(signed(19), "total")
-        with m.If(stages.valid[RESCALED]):
-            m.d.sync += total.eq(Mux(stages.has(RESCALED, "second_scale"), rescaled, 0) + bypass)
+        m.d.sync += total.eq(Mux(stages.has(RESCALED, "second_scale"), rescaled, 0) + bypass)
         self.result = self._register(signed(16), "result")
         last = RESULT - 1
-        result = Signal(signed(16), name=f"final_{self._lane}")
-        with m.If(stages.is_(last, Function.EXPONENTIAL, Function.RAW)):
-            m.d.comb += result.eq(total)
-        with m.Elif(stages.is_(last, Function.RESIDUAL) | stages.wide[last]):
-            m.d.comb += result.eq(saturated(total, 16))
-        with m.Else():
-            m.d.comb += result.eq(saturated(total, 8))
-        with m.If(stages.valid[last]):
-            m.d.sync += self.result.eq(Mux(stages.upper[last], result >> 8, result))
-
-        wanted = Signal(name=f"wanted_{self._lane}")
-        m.d.comb += wanted.eq(stages.runs_with(RESULT, "statistics"))
-        self.value = self._register(signed(17), "value")
-        with m.If(wanted):
-            m.d.sync += self.value.eq(self.result)
-        self.square = registered_product(
-            m, self._platform, f"square_{self._lane}", self.result, self.result, wanted)
+        # Saturated to 16 bits, to 8, or as it is. Bits above the 8 are copies of the sign.
+        sign, narrow = total[-1], inputs.narrow
+        beyond = [(total[bits - 1:-1] != sign.replicate(19 - bits)) for bits in (8, 16)]
+        as_it_is = stages.is_(last, Function.EXPONENTIAL, Function.RAW)
+        clipped = Signal(name=f"clipped_{self._lane}")
+        m.d.comb += clipped.eq(~as_it_is & Mux(narrow, *beyond))
+        limit = Cat((~sign).replicate(7), Mux(narrow, sign, ~sign).replicate(8), sign)
+        result = Mux(clipped, limit, total[:16]).as_signed()
+        m.d.sync += self.result.eq(Mux(stages.upper[last], result >> 8, result))

@@ -8,23 +8,20 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..config import AcceleratorConfig
-from ..enums import Enum
 from ..parts.multiplier import registered_product
 from ..parts.ram import Rom
 from ..parts.resets import without_reset
 from .scale import saturated
 
-__all__ = ["ROW_UNIT_LATENCY", "RowEntry", "RowKind", "RowUnit", "SquaresLayout", "sum_bits"]
+__all__ = [
+    "NORMALISE_LATENCY", "NORMALISE_SPACING", "ROW_UNIT_LATENCY", "RowEntry", "RowUnit", "SquaresLayout", "sum_bits"]
 
-ROW_UNIT_LATENCY = 22
-
-
-class RowKind(Enum, shape=2):
-    """What a row's sums become."""
-
-    MAXIMUM = 0
-    RECIPROCAL = 1
-    NORMALISE = 2
+#: Cycles from a row's maximum, or the sum of its numerators, to its entry.
+ROW_UNIT_LATENCY = 9
+_DEVIATIONS = 10
+#: Cycles from the sums of a row of LayerNorm to its entry, and from one such row to the next, at least.
+NORMALISE_LATENCY = _DEVIATIONS + ROW_UNIT_LATENCY
+NORMALISE_SPACING = 4
 
 
 class RowEntry(data.Struct):
@@ -51,9 +48,10 @@ class SquaresLayout(data.StructLayout):
 
 
 def _interpolation_table(function) -> tuple[list[int], list[int]]:
-    """Base (19 fraction bits) and drop of 64 pieces; ``function(i)`` for i = 0..63 gives a piece's ends."""
+    """Base (19 fraction bits, with the 8 that round it) and drop of 64 pieces; ``function(i)`` for i = 0..63 gives a
+    piece's ends."""
     ends = [function(i) for i in range(64)]
-    bases = [round(2**19 * left) for left, _ in ends]
+    bases = [round(2**19 * left) + 8 for left, _ in ends]
     drops = [round(2**19 * left) - round(2**19 * right) for left, right in ends]
     return bases, drops
 
@@ -68,158 +66,189 @@ def _square_root_ends(i: int) -> tuple[float, float]:
 
 
 class RowUnit(wiring.Component):
-    """Softmax reciprocal, LayerNorm mean and reciprocal square root of ``docs/numerics.md``; ROW_UNIT_LATENCY cycles,
-    one row a cycle.
+    """Softmax reciprocal, LayerNorm mean and reciprocal square root of ``docs/numerics.md``.
+
+    What becomes of a maximum, or of a sum of numerators, is one pipeline, which takes a row a cycle. A row of LayerNorm
+    comes into it when its squared deviations have been worked out, by two multipliers in NORMALISE_SPACING cycles.
 
     Members
     -------
-    valid, kind : in
-        A row's sums are here, to become what ``kind`` says.
-    first : in, signed 32 bits
-        The maximum, the sum of the numerators, or the sum of h.
-    squares : in
-        The sum of h * h.
+    valid, is_maximum : in
+        ``value`` is here: a row's maximum, to be stored as it is, or the sum of its numerators.
+    value : in, signed 32 bits
+    has_sums : in
+        ``total`` and ``squares`` are here: the sums of h and h * h of a row of LayerNorm.
+    total : in, signed ``sum_bits``
+    squares : in, SquaresLayout
     multiplier, shift : in
-        256 / N of the NORMALISE rows; may change only while none is on its way.
+        256 / N of the rows of LayerNorm; may change only while none is on its way.
     written : out
-        ``entry`` is to be stored in the row table.
+        ``entry`` is to be stored in the row table: ROW_UNIT_LATENCY cycles after ``valid``, or NORMALISE_LATENCY after
+        ``has_sums``.
+    normalised : out
+        It is one of LayerNorm.
     entry : out, RowEntry
+
+    Rules
+    -----
+    1. Rows of LayerNorm are at least NORMALISE_SPACING cycles apart.
+    2. No two rows are written in the same cycle.
     """
 
     def __init__(self, config: AcceleratorConfig):
         self.config = config
         super().__init__({
             "valid": In(1),
-            "kind": In(RowKind),
-            "first": In(signed(32)),
+            "is_maximum": In(1),
+            "value": In(signed(32)),
+            "has_sums": In(1),
+            "total": In(signed(sum_bits(config))),
             "squares": In(SquaresLayout(config.max_n)),
             "multiplier": In(16),
             "shift": In(6),
             "written": Out(1),
+            "normalised": Out(1),
             "entry": Out(RowEntry),
         })
 
     def elaborate(self, platform):
-        config = self.config
         m = Module()
-        width = 31 + exact_log2(config.max_n)
-        sum_width = sum_bits(config)
+        width = 31 + exact_log2(self.config.max_n)
         valid = Signal(ROW_UNIT_LATENCY)
-        m.d.sync += valid.eq(Cat(self.valid, valid))
-        clock = [self.valid, *(valid[i] for i in range(ROW_UNIT_LATENCY - 1))]  # clock[i] clocks stage i + 1
+        had_sums = Signal(NORMALISE_LATENCY)
+        m.d.sync += [valid.eq(Cat(self.valid, valid)), had_sums.eq(Cat(self.has_sums, had_sums))]
+        has_sums = [self.has_sums, *had_sums]  # [i]: a row's sums came i cycles ago
+        deviations, mean = self._deviations(m, platform, has_sums, width)
 
-        def carried(value, start, stop, name):
-            """``value``, which is visible in stage ``start``, in the stages start to stop."""
-            stages = {start: value}
-            for stage in range(start + 1, stop + 1):
-                register = Signal.like(value, name=f"{name}_{stage}", reset_less=True)
-                with m.If(clock[stage - 1]):
-                    m.d.sync += register.eq(stages[stage - 1])
-                stages[stage] = register
-            return stages
+        # From here on, stages are counted from `value`.
+        is_root = has_sums[_DEVIATIONS:]
+        is_maximum = self._carried(m, self.valid & self.is_maximum, 0, 6, "is_maximum")
 
-        def register(stage, shape, value, name):
-            signal = Signal(shape, name=f"{name}_{stage}", reset_less=True)
-            with m.If(clock[stage - 1]):
-                m.d.sync += signal.eq(value)
-            return signal
+        # 1: the number whose reciprocal (square root) is wanted, at least 1 (64).
+        below_64 = deviations[-1] | ~deviations[6:].any()
+        direct = Mux(~self.is_maximum & (self.value == 0), 1, self.value)
+        number = Signal(width, reset_less=True)
+        with m.If(self.valid | is_root[0]):
+            m.d.sync += number.eq(Mux(is_root[0], Mux(below_64, 64, deviations), direct))
 
-        kind = carried(self.kind.as_value(), 0, 18, "kind")
-        first = carried(self.first, 0, 10, "first")
-        squares = register(1, width, self.squares.low + (self.squares.high << 16), "squares")
-        squares = carried(squares, 1, 8, "squares")
+        # 2 to 4: bring its leading one to the top, by up to three times 16, 4 and 1 places.
+        zeros: list[Signal] = []
+        for stage, step in ((2, 16), (3, 4), (4, 1)):
+            shifted, times = self._normalised(number, step, is_maximum[stage - 1])
+            number = self._register(m, stage, width, shifted, "number")
+            zeros = [
+                self._register(m, stage, 2, value, f"zeros_{index}") for index, value in enumerate([*zeros, times])]
+        logarithm = Signal(6)
+        m.d.comb += logarithm.eq(width - 1 - Cat(reversed(zeros)))
 
-        def product(stage, left, right, name):
-            return registered_product(m, platform, f"{name}_{stage}", left, right, clock[stage - 1])
-
-        # The mean with 8 fraction bits: sum * (256 / N). Wide products are made of ones that fit a hardware multiplier.
-        total = first[0][:sum_width].as_signed()
-        low = product(1, total[:17], self.multiplier, "by_count_low")
-        high = product(1, total[17:].as_signed(), self.multiplier, "by_count_high")
-        by_count = register(2, signed(sum_width + 17), (high << 17) + low, "by_count")
-        less_one = Signal(6, reset_less=True)
-        m.d.sync += less_one.eq(self.shift - 1)  # it has long been what it is
-        coarse = register(3, signed(sum_width + 17), by_count >> (less_one & 0b111000), "coarse")
-        fine = register(4, signed(27), coarse >> less_one[:3], "fine")
-        mean8 = carried(register(5, signed(26), (fine + 1) >> 1, "mean8"), 5, 8, "mean8")
-
-        # The sum of squared deviations, and the mean as an integer.
-        total = first[5][:sum_width].as_signed()
-        lows = product(6, mean8[5][:17], total[:17], "lows")
-        highs = product(6, mean8[5][17:].as_signed(), total[17:].as_signed(), "highs")
-        crosses = [product(6, mean8[5][17:].as_signed(), total[:17], "cross_0"),
-                   product(6, mean8[5][:17], total[17:].as_signed(), "cross_1")]
-        straight = register(7, signed(26 + sum_width), Cat(lows, highs).as_signed(), "straight")
-        cross = register(7, signed(sum_width + 2), crosses[0] + crosses[1], "cross")
-        # `squares - ((correction + 128) >> 8)`, the correction being `straight + (cross << 17)`: bits from 33 on (25 of
-        # the difference) come a stage after those below them.
-        correction = register(8, 27, Cat(straight[7:17], straight[17:33] + cross[:16]), "correction")  # from bit 7 on
-        straight_high = register(8, signed(sum_width - 7), straight[33:].as_signed(), "straight_high")
-        cross_high = register(8, signed(sum_width - 14), cross[16:].as_signed(), "cross_high")
-        correction_high = register(
-            9, signed(sum_width - 7), straight_high + cross_high + correction[26], "correction_high")
-        squares_high = register(9, width - 25, squares[8][25:], "squares_high")
-        difference = register(9, 26, squares[8][:25] + ~correction[1:26] + ~correction[0], "difference")
-        difference_high = register(
-            10, signed(width - 23), squares_high + ~correction_high + difference[25], "difference_high")
-        deviations = Cat(register(10, 25, difference[:25], "difference_low"), difference_high[:-2])
-        below_64 = difference_high[-1] | ~Cat(deviations[6:], difference_high[-2]).any()
-        mean = Signal(signed(19))
-        m.d.comb += mean.eq((mean8[8] + 128) >> 8)
-        mean = register(9, signed(16), saturated(mean, 16), "mean")
-        # A maximum goes on as an addend (its upper half) and as a number that is not shifted (its lower half).
-        addend = Mux(kind[9] == RowKind.NORMALISE, -mean, Mux(kind[9] == RowKind.MAXIMUM, first[9] >> 16, 0))
-        addend = carried(register(10, signed(17), addend, "addend"), 10, 21, "addend")
-
-        # The number whose reciprocal (square root) is wanted, at least 1 (64).
-        is_zero = register(10, 1, first[9] == 0, "is_zero")
-        number = Signal(width)
-        with m.If(kind[10] == RowKind.NORMALISE):
-            m.d.comb += number.eq(Mux(below_64, 64, deviations))
-        with m.Else():
-            m.d.comb += number.eq(Mux(is_zero & (kind[10] != RowKind.MAXIMUM), 1, first[10]))
-        number = register(11, width, number, "number")
-
-        # Bring its leading one to the top: binary search; the last two steps share a stage.
-        zeros = 0
-        zeros_bits = 6
-        stage = 11
-        stage_after = {32: 12, 16: 13, 8: 14, 4: 15, 1: 16}
-        for step in (step for step in (32, 16, 8, 4, 2, 1) if step < width):
-            shifted, count = Signal(width, name=f"shifted_{step}"), Signal(zeros_bits, name=f"count_{step}")
-            empty = (number[-step:] == 0) & (kind[stage] != RowKind.MAXIMUM)
-            m.d.comb += [shifted.eq(Mux(empty, number << step, number)), count.eq(zeros + Mux(empty, step, 0))]
-            number, zeros = shifted, count
-            if step in stage_after:
-                stage = stage_after[step]
-                number = register(stage, width, number, "number")
-                zeros = register(stage, zeros_bits, zeros, "zeros")
-        logarithm = Signal(zeros_bits)
-        m.d.comb += logarithm.eq(width - 1 - zeros)
-
-        # Table and interpolation.
+        # 5 to 9: table and interpolation. A maximum rides in two halves, as an addend and as a base without a drop.
         root_bases, root_drops = _interpolation_table(_square_root_ends)
         bases, drops = _interpolation_table(_reciprocal_ends)
         below = number[:-1][-20:]
-        normalises = kind[16] == RowKind.NORMALISE
-        index = register(17, 7, Mux(normalises, Cat(below[15:], logarithm[0], 1), Cat(below[14:], 0)), "index")
-        remainder = register(17, 8, Mux(normalises, below[7:15], below[6:14]), "remainder")
-        remainder = carried(remainder, 17, 19, "remainder")
+        index = self._register(
+            m, 5, 7, Mux(is_root[4], Cat(below[15:], logarithm[0], 1), Cat(below[14:], 0)), "index")
+        remainder = self._register(m, 5, 8, Mux(is_root[4], below[7:15], below[6:14]), "remainder")
+        shift = self._register(m, 5, 6, Mux(is_root[4], (logarithm >> 1) - 2, logarithm + 6), "shift")
+        addend = self._register(
+            m, 5, signed(17), Mux(is_root[4], -mean, Mux(is_maximum[4], number[16:32], 0)), "addend")
         m.submodules.table = table = Rom(34, [base | drop << 20 for base, drop in zip(
             bases + root_bases, drops + root_drops, strict=True)], "celosia_reciprocals")
-        m.d.comb += [table.read_enable.eq(clock[17]), table.read_address.eq(index)]
-        maximum, is_maximum = carried(number[:16], 16, 18, "maximum")[18], kind[18] == RowKind.MAXIMUM
-        base = register(19, 20, Mux(is_maximum, maximum << 4, table.read_data[:20]), "base")
-        base = carried(base, 19, 20, "base")
-        drop = register(19, 14, Mux(is_maximum, 0, table.read_data[20:]), "drop")
-        shift = carried(register(17, 6, Mux(normalises, (logarithm >> 1) - 2, logarithm + 6), "shift"),
-                        17, 21, "shift")
-        fall = product(20, drop, remainder[19], "fall")[8:]
-
-        m.d.comb += self.written.eq(valid[-1])
-        interpolated = register(21, 20, base[20] - fall + 8, "interpolated")
+        m.d.comb += [table.read_enable.eq(1), table.read_address.eq(index)]
+        maximum = self._carried(m, number[:16], 4, 6, "maximum")[6]
+        base = self._register(m, 7, 20, Mux(is_maximum[6], maximum << 4, table.read_data[:20]), "base")
+        drop = self._register(m, 7, 14, Mux(is_maximum[6], 0, table.read_data[20:]), "drop")
+        remainder, shift, addend, base = (
+            self._carried(m, value, start, stop, name)[stop] for name, value, start, stop in (
+                ("remainder", remainder, 5, 7), ("shift", shift, 5, 8), ("addend", addend, 5, 8), ("base", base, 7, 8)))
+        fall = registered_product(m, platform, "fall", drop, remainder)[8:]
         entry = without_reset(m, self.entry)
-        with m.If(clock[21]):
-            m.d.sync += [
-                entry.multiplier.eq(interpolated[4:]), entry.addend.eq(addend[21]), entry.shift.eq(shift[21])]
+        m.d.comb += [self.written.eq(valid[-1] | is_root[-1]), self.normalised.eq(is_root[-1])]
+        m.d.sync += [entry.multiplier.eq((base - fall)[4:]), entry.addend.eq(addend), entry.shift.eq(shift)]
         return m
+
+    def _deviations(self, m, platform, has_sums, width):
+        """The sum of squared deviations, signed, in the cycle _DEVIATIONS; the mean, four cycles later. Every register
+        has a row for NORMALISE_SPACING cycles. Wide products are made of ones that fit a hardware multiplier."""
+        def held(start, value, name):
+            """A register for ``value`` of the cycle ``start - 1``, in cycles ``start`` to ``start + 3``."""
+            register = Signal.like(value, name=f"{name}_{start}", reset_less=True)
+            with m.If(has_sums[start - 1]):
+                m.d.sync += register.eq(value)
+            return register
+
+        def halves(value):
+            return value[:17], value[17:].as_signed()
+
+        # 1 to 4: the mean with 8 fraction bits, sum * (256 / N): first the product of the upper half.
+        total = held(1, self.total, "total")
+        squares = Signal(width)
+        m.d.comb += squares.eq(self.squares.low + (self.squares.high << 16))
+        squares = held(5, held(1, squares, "squares"), "squares")
+        low, high = halves(total)
+        factor = Signal(signed(18))
+        m.d.comb += factor.eq(Mux(has_sums[1], high, low))
+        by_count = registered_product(m, platform, "by_count", factor, self.multiplier)
+        upper = self._register(m, 3, signed(len(high) + 16), by_count, "upper")
+        less_one = Signal(6, reset_less=True)
+        m.d.sync += less_one.eq(self.shift - 1)  # it has long been what it is
+        coarse = self._register(m, 4, signed(34), ((upper << 17) + by_count) >> (less_one & 0b111000), "coarse")
+        fine = Signal(signed(27))
+        m.d.comb += fine.eq(coarse >> less_one[:3])
+        mean8 = held(5, ((fine + 1) >> 1)[:26].as_signed(), "mean8")
+
+        # 5 to 8: its four products with the sum. Each is taken from the squares as soon as it is there. Of the
+        # correction only bits from 7 on matter, so twice the deviations are `2 * squares - (correction >> 7)`.
+        total = held(5, total, "total")
+        left, right = (Signal(signed(18), name=name) for name in ("left", "right"))
+        (mean_low, mean_high), (low, high) = halves(mean8), halves(total)
+        m.d.comb += [left.eq(Mux(has_sums[7] | has_sums[8], mean_high, mean_low)),
+                     right.eq(Mux(has_sums[6] | has_sums[8], high, low))]
+        product = registered_product(m, platform, "product", left, right)
+        part = Signal(signed(width + 3))
+        with m.If(has_sums[6]):
+            m.d.comb += part.eq(product >> 7)
+        with m.Elif(has_sums[9]):
+            m.d.comb += part.eq(product << 27)
+        with m.Else():
+            m.d.comb += part.eq(product << 10)
+        twice = Signal(signed(width + 3), reset_less=True)
+        before = Signal(signed(width + 3))
+        m.d.comb += before.eq(Mux(has_sums[6], squares << 1, twice))
+        with m.If(Cat(has_sums[6:10]).any()):
+            m.d.sync += twice.eq(self._difference(before, part))
+
+        rounded = Signal(signed(19))
+        m.d.comb += rounded.eq((mean8 + 128) >> 8)
+        return twice[1:].as_signed(), held(13, held(9, saturated(rounded, 16), "mean"), "mean")
+
+    @staticmethod
+    def _difference(left, right, low=24):
+        """``left - right``, as wide as ``left``: of the upper bits there are two, until the lower ones are known."""
+        below = Cat(left[:low], 0) + ~Cat(right[:low], 0) + 1
+        above, less = left[low:] + ~right[low:] + 1, left[low:] + ~right[low:]
+        return Cat(below[:low], Mux(below[low], less, above)[:len(left) - low])
+
+    @staticmethod
+    def _register(m, stage, shape, value, name):
+        signal = Signal(shape, name=f"{name}_{stage}", reset_less=True)
+        m.d.sync += signal.eq(value)
+        return signal
+
+    def _carried(self, m, value, start, stop, name):
+        """``value``, which is visible in stage ``start``, in the stages start to stop."""
+        stages = {start: value}
+        for stage in range(start + 1, stop + 1):
+            stages[stage] = self._register(m, stage, value.shape(), stages[stage - 1], name)
+        return stages
+
+    @staticmethod
+    def _normalised(number, step, is_maximum):
+        """``number``, shifted by ``step`` places until one of its upper ``step`` bits is set, up to three times, and
+        how often; a maximum stays where it is. Since the number is not 0, its last bits need not be looked at."""
+        width = len(number)
+        first, second = (~number[width - (place + 1) * step:width - place * step].any() for place in range(2))
+        third = ~number[width - 3 * step:width - 2 * step].any() if width >= 3 * step else 0
+        twice = first & second & ~is_maximum
+        once = Mux(first & second, third, first) & ~is_maximum
+        shifted = Mux(twice, number << 2 * step, number)[:width]
+        return Mux(once, shifted << step, shifted)[:width], Cat(once, twice)

@@ -25,7 +25,7 @@ def _limit(sign, bits: int):
 
 
 class CoarseShift:
-    """Adds a register to module ``m``: ``value`` shifted right by ``bytes`` bytes, clocked by ``enable``.
+    """Adds a register to module ``m``: ``value`` shifted right by ``bytes`` bytes.
 
     What is then shifted by up to 7 bits more and saturated to 19 needs 26 bits of it, its sign, and whether it has
     more: that is found beside the shift.
@@ -33,7 +33,7 @@ class CoarseShift:
 
     _KEPT = 26
 
-    def __init__(self, m, value, bytes, enable):
+    def __init__(self, m, value, bytes):
         sign = value[-1]
         self._value = Signal(self._KEPT, name="coarse", reset_less=True)
         self._sign, self._beyond = Signal(name="coarse_sign", reset_less=True), Signal(name="beyond", reset_less=True)
@@ -41,10 +41,8 @@ class CoarseShift:
         differs = [(value[low:low + 8] != sign.replicate(min(8, len(value) - low)))
                    for low in range(self._KEPT, len(value), 8)]
         matters = [different & (bytes <= index) for index, different in enumerate(differs)]
-        with m.If(enable):
-            m.d.sync += [
-                self._value.eq(value >> Cat(C(0, 3), bytes)), self._sign.eq(sign), self._beyond.eq(Cat(matters).any()),
-            ]
+        m.d.sync += [
+            self._value.eq(value >> Cat(C(0, 3), bytes)), self._sign.eq(sign), self._beyond.eq(Cat(matters).any())]
 
     def shifted(self, bits):
         """``saturate(value >> bits, 19)``, for ``bits`` from 0 to 7."""
@@ -57,12 +55,11 @@ class CoarseShift:
 
 class FirstScale(wiring.Component):
     """``result = scale1(accumulator + addend, multiplier, shift)``, or with ``negate``
-    ``scale1(addend - accumulator, ...)``; FIRST_SCALE_LATENCY cycles later, one a cycle.
+    ``scale1(addend - accumulator, ...)``; FIRST_SCALE_LATENCY cycles later, one a cycle. Its registers need no
+    enables: while nothing comes, what came last stays at the inputs.
 
     Members
     -------
-    enable : in, 6 bits
-        Bit i clocks stage i: a pulse that travels with the data from bit 0 to bit 5.
     accumulator, addend : in, signed 32 bits
         Their sum (difference) fits 33 bits.
     negate : in
@@ -71,7 +68,6 @@ class FirstScale(wiring.Component):
     result : out, signed 18 bits
     """
 
-    enable: In(FIRST_SCALE_LATENCY)
     accumulator: In(signed(32))
     addend: In(signed(32))
     negate: In(1)
@@ -85,47 +81,38 @@ class FirstScale(wiring.Component):
         x = Signal(signed(33), reset_less=True)
         multiplier = Signal(16, reset_less=True)
         shift = [Signal(6, name=f"shift_{i}", reset_less=True) for i in range(4)]
-        with m.If(self.enable[0]):
-            m.d.sync += [
-                x.eq(Mux(self.negate, ~self.accumulator, self.accumulator) + self.addend + self.negate),
-                multiplier.eq(self.multiplier),
-                shift[0].eq(self.shift - 1),
-            ]
+        m.d.sync += [
+            x.eq(Mux(self.negate, ~self.accumulator, self.accumulator) + self.addend + self.negate),
+            multiplier.eq(self.multiplier),
+            *(later.eq(earlier) for earlier, later in zip([self.shift - 1, *shift], shift, strict=False)),
+        ]
         # 2: two partial products that fit a hardware multiplier each, or two.
-        low = registered_product(m, platform, "low", x[:16], multiplier, self.enable[1])
-        high = registered_product(m, platform, "high", x[16:].as_signed(), multiplier, self.enable[1])
-        with m.If(self.enable[1]):
-            m.d.sync += shift[1].eq(shift[0])
+        low = registered_product(m, platform, "low", x[:16], multiplier)
+        high = registered_product(m, platform, "high", x[16:].as_signed(), multiplier)
         # 3: the product.
         product = Signal(signed(49), reset_less=True)
-        with m.If(self.enable[2]):
-            m.d.sync += [product.eq(Cat(low[:16], high + low[16:])), shift[2].eq(shift[1])]
+        m.d.sync += product.eq(Cat(low[:16], high + low[16:]))
         # 4: shift by whole bytes; see whether more is left than the next stage has room for.
-        coarse = CoarseShift(m, product, shift[2][3:], self.enable[3])
-        with m.If(self.enable[3]):
-            m.d.sync += shift[3].eq(shift[2])
+        coarse = CoarseShift(m, product, shift[2][3:])
         # 5: shift by bits, keep one for rounding.
         half = Signal(signed(19), reset_less=True)
-        with m.If(self.enable[4]):
-            m.d.sync += half.eq(coarse.shifted(shift[3][:3]))
+        m.d.sync += half.eq(coarse.shifted(shift[3][:3]))
         # 6: round.
         rounded = Signal(signed(19))
         m.d.comb += rounded.eq((half + 1) >> 1)
-        with m.If(self.enable[5]):
-            m.d.sync += self.result.eq(saturated(rounded, 18))
+        m.d.sync += self.result.eq(saturated(rounded, 18))
         return m
 
 
 class SecondScale(wiring.Component):
-    """``result = scale2(x, offset, multiplier, shift)``, SECOND_SCALE_LATENCY cycles later, one a cycle.
+    """``result = scale2(x, offset, multiplier, shift)``, SECOND_SCALE_LATENCY cycles later, one a cycle, without
+    enables as in :class:`FirstScale`.
 
     A column's parameters change between beats; each is wanted in the stage that uses it, so that it need not
     travel: ``offset`` one cycle after ``multiplier``, and the two parts of ``shift`` two and three cycles after.
 
     Members
     -------
-    enable : in, 5 bits
-        Bit i clocks stage i: a pulse that travels with the data from bit 0 to bit 4.
     x : in, signed 18 bits
     multiplier : in, signed 16 bits
     offset : in, signed 32 bits
@@ -134,7 +121,6 @@ class SecondScale(wiring.Component):
     result : out, signed 18 bits
     """
 
-    enable: In(SECOND_SCALE_LATENCY)
     x: In(signed(18))
     multiplier: In(signed(16))
     offset: In(signed(32))
@@ -148,12 +134,8 @@ class SecondScale(wiring.Component):
         half = Signal(signed(19), reset_less=True)
         rounded = Signal(signed(19))
         m.d.comb += rounded.eq((half + 1) >> 1)
-        product = registered_product(m, platform, "product", self.x, self.multiplier, self.enable[0])
-        with m.If(self.enable[1]):
-            m.d.sync += total.eq(product + self.offset)
-        coarse = CoarseShift(m, total, self.coarse, self.enable[2])
-        with m.If(self.enable[3]):
-            m.d.sync += half.eq(coarse.shifted(self.fine))
-        with m.If(self.enable[4]):
-            m.d.sync += self.result.eq(saturated(rounded, 18))
+        product = registered_product(m, platform, "product", self.x, self.multiplier)
+        m.d.sync += total.eq(product + self.offset)
+        coarse = CoarseShift(m, total, self.coarse)
+        m.d.sync += [half.eq(coarse.shifted(self.fine)), self.result.eq(saturated(rounded, 18))]
         return m

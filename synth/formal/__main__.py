@@ -1,5 +1,5 @@
-"""Prove the properties of the memory bus and the gates of sums of products, and that each planted fault is found:
-``python -m celosia.synth.formal``.
+"""Prove the properties of the memory bus and the gates of sums of products and squares, and that each planted fault is
+found: ``python -m celosia.synth.formal``.
 
 Exit codes: 0 all as it should be, 1 not, 2 a tool is missing.
 """
@@ -15,7 +15,7 @@ from ..tools import SynthesisError
 from .faults import FAULTS, planted
 from .properties import PROOFS
 from .prover import prove
-from .sums import SUM_FAULTS, SUMS, prove_sums
+from .sums import SQUARE_FAULTS, SQUARE_WIDTH, SUM_FAULTS, SUMS, prove_square, prove_sums
 
 __all__ = ["main"]
 
@@ -48,6 +48,15 @@ def main() -> int:
                 failed |= outcome.proved
                 found = "NOT FOUND" if outcome.proved else f"found: {outcome.reason}"
                 table.add_row("sum of products: first rows", "", sum_fault.what, found)
+            outcome = prove_square(SQUARE_WIDTH, Path(folder))
+            failed |= not outcome.proved
+            table.add_row("square", "all values", "", "proved" if outcome.proved else
+                          f"DOES NOT HOLD: {outcome.reason}")
+            for sum_fault in SQUARE_FAULTS:
+                outcome = prove_square(SQUARE_WIDTH, Path(folder), sum_fault)
+                failed |= outcome.proved
+                found = "NOT FOUND" if outcome.proved else f"found: {outcome.reason}"
+                table.add_row("square", "", sum_fault.what, found)
         except SynthesisError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2

@@ -1,16 +1,17 @@
-"""Sums of products: the gates that synthesis is given make them, for all activations, weights and sums above."""
+"""Sums of products, and squares: the gates that synthesis is given make them, for all operands."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from celosia.generators.verilog import convert
 from celosia.hdl.bus.axi import flat_ports
+from celosia.hdl.parts.square import Square
 from celosia.hdl.parts.sum_of_products import SIGN_OFFSET, SumOfProducts, correction_offset
 
 from .polynomials import Gates, Polynomial, TooManyTermsError, product, total, word
 from .prover import Outcome
 
-__all__ = ["SUMS", "SUM_FAULTS", "SumFault", "prove_sums"]
+__all__ = ["SQUARE_FAULTS", "SQUARE_WIDTH", "SUMS", "SUM_FAULTS", "SumFault", "prove_square", "prove_sums"]
 
 #: What is proved: the first rows of an array, others, and many rows.
 SUMS = {"first rows": (4, 2, 20, 11), "rows": (4, 2, 20, 0), "eight rows": (8, 1, 21, 13)}
@@ -37,6 +38,14 @@ SUM_FAULTS = (
     SumFault("a correction in every cycle", "{11{corrected}}", "{11{1'b1}}"),
 )
 
+#: Of a square in a vector lane.
+SQUARE_WIDTH = 16
+SQUARE_FAULTS = (
+    SumFault("a product that stands twice", "value[0] & value[1];", "value[0] & value[2];"),
+    SumFault("a sign that adds", "value[15] & ~value[3];", "value[15] & value[3];"),
+    SumFault("a carry that is lost", "c9 = x9 ? ", "c9 = 1'b0 ? "),
+)
+
 
 def prove_sums(rows: int, columns: int, width: int, correction: int, folder: Path,
                fault: SumFault | None = None) -> Outcome:
@@ -58,13 +67,7 @@ def prove_sums(rows: int, columns: int, width: int, correction: int, folder: Pat
     SynthesisError
         When Yosys is missing, or the sums are made of something else than gates.
     """
-    component = SumOfProducts(rows, columns, width, correction)
-    verilog = convert(component, name="top", ports=flat_ports(component))
-    if fault is not None:
-        if fault.old not in verilog:
-            raise ValueError(f"the Verilog must have {fault.old!r} in it")
-        verilog = verilog.replace(fault.old, fault.new, 1)
-    gates = Gates(verilog, "top", folder)
+    gates = _gates(SumOfProducts(rows, columns, width, correction), folder, fault)
     for column in range(columns):
         try:
             made = gates.value(_part(gates, "sums", column, width))
@@ -74,6 +77,28 @@ def prove_sums(rows: int, columns: int, width: int, correction: int, folder: Pat
         if made != {term: factor for term, factor in wanted.items() if factor}:
             return Outcome(False, f"column {column} is another function")
     return Outcome(True, "")
+
+
+def prove_square(width: int, folder: Path, fault: SumFault | None = None) -> Outcome:
+    """The same of a :class:`~celosia.hdl.parts.square.Square` of ``width`` bits."""
+    gates = _gates(Square(width), folder, fault)
+    try:
+        made = gates.value(gates.ports["result"])
+    except TooManyTermsError:
+        return Outcome(False, "the square is no tree of adders")
+    value = word(gates.ports["value"], signed=True)
+    modulus = 1 << 2 * width - 1
+    wanted = {term: factor % modulus for term, factor in product(value, value).items() if factor % modulus}
+    return Outcome(made == wanted, "" if made == wanted else "the square is another function")
+
+
+def _gates(component, folder: Path, fault: SumFault | None) -> Gates:
+    verilog = convert(component, name="top", ports=flat_ports(component))
+    if fault is not None:
+        if fault.old not in verilog:
+            raise ValueError(f"the Verilog must have {fault.old!r} in it")
+        verilog = verilog.replace(fault.old, fault.new, 1)
+    return Gates(verilog, "top", folder)
 
 
 def _part(gates: Gates, port: str, index: int, bits: int) -> list[int]:

@@ -1,10 +1,18 @@
-"""The gates of sums of products make the sums, and the proof of it finds every fault that is planted."""
+"""The gates of sums of products and of squares make them, and the proof of it finds every fault that is planted."""
 
 import re
 
 import pytest
 from celosia.synth.formal.polynomials import Gates, product, total, word
-from celosia.synth.formal.sums import SUM_FAULTS, SUMS, SumFault, prove_sums
+from celosia.synth.formal.sums import (
+    SQUARE_FAULTS,
+    SQUARE_WIDTH,
+    SUM_FAULTS,
+    SUMS,
+    SumFault,
+    prove_square,
+    prove_sums,
+)
 from celosia.synth.tools import SynthesisError
 
 ADDER = """
@@ -39,6 +47,19 @@ def test_they_do_for_other_shapes(shape, tmp_path):
 def test_a_planted_fault_is_found(fault, tmp_path):
     outcome = prove_sums(*SUMS["first rows"], tmp_path, fault)
     assert re.fullmatch("column [01] is (another function|no tree of adders)", outcome.reason)
+    assert not outcome.proved
+
+
+@pytest.mark.parametrize("width", [2, 3, SQUARE_WIDTH])
+def test_the_gates_of_a_square_make_it(width, tmp_path):
+    outcome = prove_square(width, tmp_path)
+    assert outcome.proved, outcome.reason
+
+
+@pytest.mark.parametrize("fault", SQUARE_FAULTS, ids=lambda fault: fault.what)
+def test_a_planted_fault_of_a_square_is_found(fault, tmp_path):
+    outcome = prove_square(SQUARE_WIDTH, tmp_path, fault)
+    assert re.fullmatch("the square is (another function|no tree of adders)", outcome.reason)
     assert not outcome.proved
 
 
