@@ -11,6 +11,7 @@ SHAPES = {
     "wide": {"rows": 4, "cols": 16},
     "tall": {"rows": 16, "cols": 8},
     "few-lanes": {"rows": 8, "cols": 8, "lanes": 4},
+    "latches": {"rows": 4, "cols": 8, "weight_latches": 1},
 }
 
 
@@ -26,7 +27,7 @@ def run(settings):
 
 
 @pytest.mark.parametrize("shape", [
-    "square", "few-lanes", *(pytest.param(shape, marks=pytest.mark.regress) for shape in ("wide", "tall"))])
+    "square", "few-lanes", "latches", *(pytest.param(shape, marks=pytest.mark.regress) for shape in ("wide", "tall"))])
 def test_datapath(shape):
     run(SHAPES[shape])
 

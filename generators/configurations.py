@@ -56,6 +56,8 @@ def configuration(name: str, settings: Iterable[str] = ()) -> AcceleratorConfig:
     others = {key for key, value in changes.items() if getattr(config, key, value) != value}
     if others & {"target", "rows", "cols", "macs_per_multiplier"}:
         changes.setdefault("rows_per_sum", 0)  # so does this, and the target
+    if others & {"target", "macs_per_multiplier"}:
+        changes.setdefault("weight_latches", 0)  # which not all of them have
     if changes.keys() & {"rows_per_sum"}:
         changes.setdefault("columns_per_activation", 0)
     if changes:

@@ -55,6 +55,9 @@ class AcceleratorConfig:
         0, "columns", "a power of two from macs_per_multiplier to cols, or 0 for what suits the target",
         "columns that take an activation in the same cycle; 0 is 8, or all, where multipliers are made of gates, "
         "else macs_per_multiplier")
+    weight_latches: int = _parameter(
+        0, "", "0, or 1 with rows_per_sum from 2, one MAC a multiplier and the target 'generic'",
+        "1 keeps the next tile's weights and the active ones in latches: smaller on an ASIC")
     lanes: int = _parameter(
         0, "lanes", "a power of two from 4 to min(rows, cols), or 0 for min(rows, cols)",
         "lanes of the vector engine; a scratchpad word of `rows` bytes takes at most `rows` results a cycle")
@@ -114,6 +117,7 @@ class AcceleratorConfig:
         self._check("rows_per_sum", _is_power_of_two(self.rows_per_sum) and self.rows_per_sum <= self.rows)
         self._check("columns_per_activation", _is_power_of_two(self.columns_per_activation)
                     and self.macs_per_multiplier <= self.columns_per_activation <= self.cols)
+        self._check("weight_latches", self.weight_latches in range(1 + self.fused))
         self._check("lanes", _is_power_of_two(self.lanes) and 4 <= self.lanes <= min(self.rows, self.cols))
         self._check("scratchpad_kib", self.scratchpad_words <= 65536)
         self._check("bus_bits", self.bus_bits in (64, 128, 256))
@@ -178,7 +182,7 @@ class AcceleratorConfig:
         """The same accelerator for ``target``; another one chooses what suits it anew."""
         if target == self.target:
             return self
-        return replace(self, target=target, rows_per_sum=0, columns_per_activation=0)
+        return replace(self, target=target, rows_per_sum=0, columns_per_activation=0, weight_latches=0)
 
     def to_toml(self) -> str:
         """The configuration as a TOML text that :meth:`from_toml` reads back to an equal object."""

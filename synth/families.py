@@ -43,7 +43,7 @@ _XILINX_LUTS = {"LUT": 1, "RAM32X1": 1, "RAM64X1": 1, "RAM32X1D": 2, "RAM64X1D":
                 "RAM32M16": 8, "RAM64M8": 8, "SRL": 1}
 _XILINX_RAMS = {"RAMB18": 0.5, "RAMB36": 1}
 #: Where a target has no multipliers of its own, but registers behind each.
-_INFERRED = ("target=generic", "rows_per_sum=1")
+_INFERRED = ("target=generic", "rows_per_sum=1", "weight_latches=0")
 
 FAMILIES = {family.name: family for family in (
     # LUTs of five and more inputs are made of four-input halves that must lie together: too many wires would then

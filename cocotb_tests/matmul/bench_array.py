@@ -56,7 +56,10 @@ class Feeder:
         rng, swap, sums = self.rng, 0, None
         column, shift = rng.integers(-128, 128, ROWS), 0
         if self.steps < COLS and rng.random() < weights:
-            column, shift = self.following[COLS - 1 - self.steps], (2 << self.steps) - 1
+            if CONFIG.weight_latches:
+                column, shift = self.following[self.steps], 1 << self.steps
+            else:
+                column, shift = self.following[COLS - 1 - self.steps], (2 << self.steps) - 1
             self.steps += 1
         activations, unsigned = rng.integers(0, 256, ROWS), rng.random() < 0.5
         may_swap = self.vectors == 0 and self.steps == COLS

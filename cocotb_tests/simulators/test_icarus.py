@@ -31,6 +31,7 @@ SMALL = {"rows": 4, "cols": 4, "bus_bits": 64, "scratchpad_kib": 16, "scratchpad
 CONFIG = AcceleratorConfig(**SMALL)
 TWO_BANKS = {"rows": 4, "cols": 4, "scratchpad_kib": 16, "scratchpad_banks": 2}
 SHARED = {"rows": 4, "cols": 4, "target": "ecp5", "macs_per_multiplier": 2}
+LATCHES = {"rows": 4, "cols": 8, "columns_per_activation": 2, "weight_latches": 1}
 COMPUTING = {**TWO_BANKS, "accumulator_kib": 16, "row_entries": 64}
 _START = re.compile(r"^(  (?:output )?reg (?:\[\d+:0\] )?(?:\\\S+ |\w+) ?)= [^;]*;", re.MULTILINE)
 _NOISE = re.compile(r"  // synthesis translate_off\n.*?  // synthesis translate_on\n", re.DOTALL)
@@ -42,6 +43,7 @@ UNITS = {
     "table": (lambda: SharedTable(24, 32, 4), "memory.bench_table", {"width": 24, "depth": 32, "readers": 4}, ""),
     "scratchpad": (lambda: Scratchpad(AcceleratorConfig(**TWO_BANKS)), "memory.bench_scratchpad", TWO_BANKS, ""),
     "array": (lambda: SystolicArray(AcceleratorConfig(**SHARED)), "matmul.bench_array", SHARED, ""),
+    "latches": (lambda: SystolicArray(AcceleratorConfig(**LATCHES)), "matmul.bench_array", LATCHES, ""),
     "first scale": (lambda: Lanes(FirstScale, 2), "vector.bench_scale", {"lanes": 2}, "first_scale_equals_golden"),
     "second scale": (lambda: Lanes(SecondScale, 2), "vector.bench_scale", {"lanes": 2}, "second_scale_equals_golden"),
     "curve": (lambda: Lanes(Curve, 64), "vector.bench_curves", {"lanes": 64, "values": 2**14}, ""),
@@ -68,6 +70,11 @@ def test_unit(unit):
     ports = flat_ports(design) if bench.startswith(("bus.", "control.")) else None
     run_testbench(design, bench=bench, ports=ports, parameters=parameters, testcase=testcases or None,
                   target=parameters.get("target", "generic"), simulator="icarus")
+
+
+def test_the_latches_that_are_synthesised():
+    run_testbench(SystolicArray(AcceleratorConfig(**LATCHES)), bench="matmul.bench_array", parameters=LATCHES,
+                  simulator="icarus", defines={"SYNTHESIS": "1"})
 
 
 def layer(text, testcase=None, seed=None):

@@ -8,11 +8,12 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from ..config import AcceleratorConfig
+from ..parts.latched_word import LatchedWord
 from ..parts.multiplier import PRODUCT_BITS, add_products, products_latency
 from ..parts.shared import Shared
 from ..parts.sum_of_products import SIGN_OFFSET, SumOfProducts, correction_offset, offset
 
-__all__ = ["FusedRows", "MultiplierRows", "SystolicArray", "array_latency", "sum_bits"]
+__all__ = ["FusedRows", "LatchedRows", "MultiplierRows", "SystolicArray", "array_latency", "sum_bits"]
 
 
 def sum_bits(config: AcceleratorConfig) -> int:
@@ -166,13 +167,8 @@ class FusedRows(_Rows):
 
     def elaborate(self, platform):
         m = Module()
-        weights = []
-        for r in range(self.rows):
-            following = _shifted(m, self.weights[r], self.shift, f"next_{r}", signed(8))
-            weights.append(_swapped(m, following, self.swap, f"active_{r}"))
+        columns = self._active(m)
         if self.correction:
-            following = _shifted(m, self.total, self.shift, "next_total", signed(self.correction))
-            totals = _swapped(m, following, self.swap, "active_total")
             start, corrected = self.start, self.corrected
         for g, _activations, held in self._held(m):
             products = m.submodules[f"products_{g}"] = SumOfProducts(
@@ -184,12 +180,38 @@ class FusedRows(_Rows):
             m.d.comb += [products.activations[r].eq(held[r]) for r in range(self.rows)]
             for index in range(self.columns):
                 c = self.columns * g + index
-                m.d.comb += [products.weights[index][r].eq(weights[r][c]) for r in range(self.rows)]
-                m.d.comb += products.above[index].eq(start if self.correction else self.above[c])
+                m.d.comb += [
+                    products.weights[index].as_value().eq(columns[c][:8 * self.rows]),
+                    products.above[index].eq(start if self.correction else self.above[c]),
+                ]
                 if self.correction:
-                    m.d.comb += products.corrections[index].eq(totals[c])
+                    m.d.comb += products.corrections[index].eq(columns[c][8 * self.rows:])
                 m.d.sync += self.sums[c].eq(products.sums[index])
         return m
+
+    def _active(self, m) -> list[Any]:
+        """The active weights of each column, and behind them their total where there is a correction."""
+        parts = [*(self.weights[r] for r in range(self.rows)), *([self.total] if self.correction else [])]
+        names = [*map(str, range(self.rows)), "total"]
+        active = [_swapped(m, _shifted(m, part, self.shift, f"next_{name}", part.shape()), self.swap, f"active_{name}")
+                  for part, name in zip(parts, names, strict=False)]
+        return [Cat(column) for column in zip(*active, strict=True)]
+
+
+class LatchedRows(FusedRows):
+    """The same with the weights in :class:`~celosia.hdl.parts.latched_word.LatchedWord`. They do not move from column
+    to column: a column of which ``shift`` has a bit takes what comes in, a cycle later."""
+
+    def _active(self, m):
+        parts = Cat(self.weights.as_value(), *([self.total] if self.correction else []))
+        incoming = _delay(m, parts, 1, "incoming", len(parts))
+        takes = _delay(m, self.shift, 1, "takes", self.cols)
+        columns = []
+        for c in range(self.cols):
+            word = m.submodules[f"weights_{c}"] = LatchedWord(len(parts))
+            m.d.comb += [word.word.eq(incoming), word.take.eq(takes[c]), word.swap.eq(self.swap[c // self.columns])]
+            columns.append(word.active)
+        return columns
 
 
 class SystolicArray(wiring.Component):
@@ -216,7 +238,8 @@ class SystolicArray(wiring.Component):
     Rules
     -----
     1. A tile is shifted in by ``cols`` cycles of shifting, column ``cols - 1`` first; in step i (from 0) the
-       columns 0 to i shift. Idle cycles may lie between steps.
+       columns 0 to i shift. Idle cycles may lie between steps. With ``weight_latches`` column 0 comes first, and in
+       step i only column i has a bit in ``shift``.
     2. The first step of a tile comes at least one cycle after the ``swap`` of the tile before.
     3. ``swap`` comes no earlier than the last step of its tile, in the same cycle at best.
 
@@ -291,7 +314,8 @@ class SystolicArray(wiring.Component):
             shared = Shared("multiplier_rows", MultiplierRows, *arguments, config.macs_per_multiplier, config.target)
         else:
             correction = 8 + exact_log2(config.rows) if index == 0 else 0
-            shared = Shared("fused_rows", FusedRows, *arguments, correction)
+            name, rows = ("latched_rows", LatchedRows) if config.weight_latches else ("fused_rows", FusedRows)
+            shared = Shared(name, rows, *arguments, correction)
             if correction:
                 too_much = config.rows * SIGN_OFFSET + correction_offset(correction)
                 m.d.comb += [

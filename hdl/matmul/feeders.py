@@ -81,7 +81,7 @@ class WeightFeeder(wiring.Component):
         setup = Signal()
         reading = Signal()  # active, and neither setup nor complete
         instruction = Signal(MATMUL.layout, reset_less=True)
-        row_start = Signal(16, reset_less=True)  # of column cols - 1, as the two below
+        row_start = Signal(16, reset_less=True)  # of the first column, as the two below
         tile_start = Signal(16, reset_less=True)
         address = Signal(16, reset_less=True)
         column = Signal(range(cols), init=cols - 1)
@@ -102,12 +102,16 @@ class WeightFeeder(wiring.Component):
             m.d.sync += self.following.valid.eq(0)
         next_row_start = Signal(16)
         m.d.comb += next_row_start.eq(row_start + (instruction.b_stride << exact_log2(cols)))
+        # Rule 1 of the array: the first column is the last one, or is column 0.
+        latches = self.config.weight_latches
+        before = payload.b_stride << exact_log2(cols) if latches else payload.b_stride
+        next_column = address + instruction.b_stride if latches else address - instruction.b_stride
         with m.If(self.command.valid & self.command.ready):
             m.d.sync += [active.eq(1), setup.eq(1), self.following.valid.eq(1)]
         with m.If(self.command.ready):  # a copy that is not needed does no harm
             m.d.sync += [
                 instruction.eq(payload),
-                row_start.eq(payload.b - payload.b_stride),
+                row_start.eq(payload.b - before),
                 k.eq(payload.k_tiles - 1),
                 n.eq(payload.n_tiles - 1),
                 last_k.eq(payload.k_tiles == 1),
@@ -129,7 +133,7 @@ class WeightFeeder(wiring.Component):
         ]
         with m.If(reading):
             m.d.sync += [
-                column.eq(column - 1), last_column.eq(column == 1), address.eq(address - instruction.b_stride)]
+                column.eq(column - 1), last_column.eq(column == 1), address.eq(next_column)]
             with m.If(last_column):
                 m.d.sync += [complete.eq(~self.swapped), reading.eq(self.swapped), k.eq(k - 1), last_k.eq(k == 1),
                              tile_start.eq(tile_start + 1), address.eq(tile_start + 1)]
@@ -143,13 +147,13 @@ class WeightFeeder(wiring.Component):
         with m.Elif(self.swapped):
             m.d.sync += [complete.eq(0), reading.eq(active)]
 
-        # Rule 1 of the array: step i shifts the columns 0 to i.
+        # Rule 1 of the array: step i shifts the columns 0 to i, or is taken by column i.
         valid = Signal(READ_LATENCY)
         m.d.sync += valid.eq(Cat(self.port.enable, valid))
         columns = Signal(cols, init=1)
         with m.If(valid[-1]):
             m.d.comb += self.shift.eq(columns)
-            m.d.sync += columns.eq(Mux(columns[-1], 1, Cat(C(1, 1), columns)))
+            m.d.sync += columns.eq(Mux(columns[-1], 1, Cat(C(not latches, 1), columns)))
         return m
 
 

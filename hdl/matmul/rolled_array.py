@@ -20,6 +20,7 @@ module {_NAME} #(
   parameter int unsigned ROWS = 16,
   parameter int unsigned COLS = 16,
   parameter int unsigned SHARE = 1,  // columns that take an activation in the same cycle
+  parameter int unsigned LATCHES = 0,  // a column takes what comes in, not what its neighbour has
   parameter int unsigned LATENCY = 4,
   parameter int unsigned SUM_BITS = 20
 ) (
@@ -95,7 +96,8 @@ module {_NAME} #(
       for (int unsigned row = 0; row < ROWS; row = row + 1) begin
         /* verilator unroll_disable */
         for (int unsigned i = 0; i < COLS; i = i + 1)
-          following[COLS*row+i] = (following[COLS*row+i+1] & moves[i]) | (following[COLS*row+i] & ~moves[i]);
+          following[COLS*row+i] = (following[COLS*row+i] & ~moves[i])
+            | ((LATCHES != 0 ? 16'($signed(weights[8*row +: 8])) : following[COLS*row+i+1]) & moves[i]);
       end
       if (shift[0]) begin
         /* verilator unroll_full */
@@ -128,7 +130,8 @@ class RolledArray(SystolicArray):
         m = Module()
         m.submodules.pes = Instance(
             _NAME, p_ROWS=config.rows, p_COLS=config.cols, p_SHARE=config.columns_per_activation,
-            p_LATENCY=array_latency(config), p_SUM_BITS=sum_bits(config), i_clk=ClockSignal(),
+            p_LATCHES=config.weight_latches, p_LATENCY=array_latency(config), p_SUM_BITS=sum_bits(config),
+            i_clk=ClockSignal(),
             i_activations=self.activations.as_value(), i_unsigned_activations=self.unsigned_activations,
             i_swap=self.swap, i_weights=self.weights.as_value(), i_shift=self.shift, o_sums=self.sums.as_value())
         return m

@@ -98,6 +98,19 @@ def test_tools_take_every_mapping(tmp_path, target, share):
         assert run(tmp_path, "iverilog", "-g2001", "-Wall", "-t", "null", "-s", TOP, "-c", sources) == (0, "")
 
 
+def test_tools_take_latches(tmp_path):
+    config = configuration("tiny", ["weight_latches=1"])
+    for name, text in files_of(config, cached_verilog(config)).items():
+        (tmp_path / name).write_text(text)
+    for options in ((), ("--default-language", "1364-2001"), ("-DSYNTHESIS",)):
+        assert verilator(tmp_path, "-Wall", *options, "--top-module", TOP, "celosia.vlt", "celosia.v") == (0, "")
+    code, log = yosys(tmp_path, f"read_verilog celosia.v; hierarchy -check -top {TOP}; proc; check -assert; "
+                                "select -assert-count 3 *celosia_latched_word*/t:$dlatch")
+    assert code == 0, log[-2000:]
+    if shutil.which("iverilog"):
+        assert run(tmp_path, "iverilog", "-g2001", "-Wall", "-t", "null", "-s", TOP, "celosia.v") == (0, "")
+
+
 @needed("iverilog", "iverilog")
 def test_icarus_elaborates_it(folder):
     assert run(folder, "iverilog", "-g2001", "-Wall", "-t", "null", "-s", TOP, "-c", "celosia.f") == (0, "")

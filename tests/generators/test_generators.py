@@ -59,12 +59,24 @@ def test_what_shares_a_register_stays_where_nothing_else_changes(tmp_path):
         assert configuration(str(file), settings).rows_per_sum == rows_per_sum
 
 
+def test_latches_are_for_gates_alone(tmp_path):
+    config = replace(configuration("base"), weight_latches=1)
+    assert config.with_target("xilinx").weight_latches == 0
+    file = tmp_path / "mine.toml"
+    file.write_text(config.to_toml())
+    for settings, latches in ((["rows=8"], 1), (["target=ecp5"], 0), (["macs_per_multiplier=2"], 0)):
+        assert configuration(str(file), settings).weight_latches == latches
+
+
 @pytest.mark.parametrize(("name", "settings", "sentence"), [
     ("huge", [],
      "'huge' is no configuration; there are tiny, small, ulx3s, rect, base, large, or a path ending in .toml"),
     ("base", ["rows"], "a setting must be parameter=value, not 'rows'"),
     ("base", ["rows=12"], "rows must be a power of two from 4 to 64, not 12"),
     ("base", ["rows=many"], "rows must be a power of two from 4 to 64, not 'many'"),
+    *(("base", ["weight_latches=1", setting], "weight_latches must be 0, or 1 with rows_per_sum from 2, one MAC a "
+       "multiplier and the target 'generic', not 1")
+      for setting in ("target=ecp5", "target=xilinx", "macs_per_multiplier=2", "rows_per_sum=1")),
 ])
 def test_refused_configurations(name, settings, sentence):
     with pytest.raises(ConfigError, match=f"^{re.escape(sentence)}$"):

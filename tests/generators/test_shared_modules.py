@@ -19,7 +19,7 @@ from cocotb_tests.pairs.designs import Several
 SMALL = {"bus_bits": 64, "scratchpad_kib": 16, "scratchpad_banks": 4, "accumulator_kib": 16, "row_entries": 64,
          "max_k": 64, "max_n": 64, "max_tokens": 16}
 CONFIGS = [{}, {"cols": 8}, {"rows": 8}, {"rows": 8, "macs_per_multiplier": 2}, {"target": "ecp5"},
-           {"target": "ecp5", "macs_per_multiplier": 2}, {"target": "xilinx"}]
+           {"target": "ecp5", "macs_per_multiplier": 2}, {"target": "xilinx"}, {"weight_latches": 1}]
 
 
 class Adder(wiring.Component):
@@ -73,8 +73,9 @@ def test_equal_names_are_equal_modules():
     assert rows == {
         *(f"celosia_fused_rows_{row}" for row in ("4_4_18_4_10", "4_8_18_8_10", "8_4_19_4_11")),
         *(f"celosia_multiplier_rows_1_4_{row}" for row in (
-            "19_2_2_generic", "18_1_1_ecp5", "18_2_2_ecp5", "18_1_1_xilinx"))}
-    assert {"celosia_ram", "celosia_small_ram", "celosia_ram_ecp5", "celosia_ram_xilinx"} <= known.keys()
+            "19_2_2_generic", "18_1_1_ecp5", "18_2_2_ecp5", "18_1_1_xilinx")), "celosia_latched_rows_4_4_18_4_10"}
+    assert {"celosia_ram", "celosia_small_ram", "celosia_ram_ecp5", "celosia_ram_xilinx",
+            "celosia_latched_word"} <= known.keys()
 
 
 def test_two_accelerators_have_the_rows_of_each():

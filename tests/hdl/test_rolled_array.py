@@ -12,6 +12,7 @@ from celosia.hdl.bus.axi import flat_ports
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.matmul.array import SystolicArray, array_latency
 from celosia.hdl.matmul.rolled_array import RolledArray
+from celosia.hdl.parts import latched_word
 from celosia.hdl.parts.multiplier import PRODUCT_BITS
 from celosia.sim.build import compile_model
 from celosia.sim.model import Simulation
@@ -93,6 +94,19 @@ def check(config, before=""):
 def test_sums_are_equal_in_every_cycle(rows, cols, target, share, height, width):
     check(AcceleratorConfig(rows=rows, cols=cols, lanes=4, target=target, macs_per_multiplier=share,
                             rows_per_sum=height, columns_per_activation=width))
+
+
+@pytest.mark.parametrize(("rows", "cols", "height", "width"), [
+    (8, 8, 4, 4), *(pytest.param(*shape, marks=pytest.mark.regress) for shape in ((4, 4, 4, 4), (4, 16, 2, 8)))])
+def test_latches_change_no_sum(rows, cols, height, width):
+    check(AcceleratorConfig(rows=rows, cols=cols, lanes=4, rows_per_sum=height, columns_per_activation=width,
+                            weight_latches=1))
+
+
+def test_a_clock_whose_gate_is_no_latch_is_seen(monkeypatch):
+    monkeypatch.setattr(latched_word, "_MODULE", latched_word._MODULE.replace("if (!clk) swaps", "swaps"))
+    with pytest.raises(AssertionError, match="they differ before cycle"):
+        check(AcceleratorConfig(rows=4, cols=4, weight_latches=1))
 
 
 @pytest.mark.parametrize(("rows", "height", "width"), [
