@@ -26,7 +26,7 @@ _ALIGNMENT = 64
 _GROUP_TOKENS = 128
 #: Plans whose cycles are predicted, and after how many instructions of them no more: it is the time of a compilation.
 _CANDIDATES = 6
-_MOST_COMPARED = 45_000
+_MOST_COMPARED = 100_000
 #: Ratio of cycles up to which plans count as equal.
 _INDIFFERENT = 1.0005
 
