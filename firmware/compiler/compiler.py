@@ -3,7 +3,8 @@ synchronisation."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import islice, product
+from operator import itemgetter
 
 from ...hdl.control.fetch import PREFETCH
 from ...hdl.isa import INSTRUCTION_BYTES, Opcode
@@ -27,6 +28,10 @@ _GROUP_TOKENS = 128
 #: Plans whose cycles are predicted, and after how many instructions of them no more: it is the time of a compilation.
 _CANDIDATES = 6
 _MOST_COMPARED = 100_000
+#: Instructions of a layer from which on plans that differ in one number from the best one are worth their time, and how
+#: many of them.
+_LONG = 4000
+_NEIGHBOURS = 3
 #: Ratio of cycles up to which plans count as equal.
 _INDIFFERENT = 1.0005
 
@@ -280,20 +285,34 @@ def _compared(
     group, = group_sentences(geometry, lengths, sum(lengths))
     found: list[tuple[Choice, int, float]] = []
     compared = 0
+
+    def compare(choice: Choice, step_words: int) -> int:
+        """Adds a plan to ``found``, if it can be placed; returns how many instructions it has."""
+        plan = next(plans(layer, group, choice))  # scheduling leaves its traces in the regions
+        plan.step_words = step_words
+        try:
+            instructions, edges, _ = _instructions(layer, ("output",), 0, None, [group], [plan])
+        except _PlanError:
+            return 0
+        found.append((choice, step_words, estimate(geometry.config, instructions, edges).cycles))
+        return len(instructions)
+
+    length = 0
     for plan in plans(layer, group, apart=apart, streaming=streaming):
         for step_words in STEP_WORDS:
-            fresh = next(plans(layer, group, plan.choice))  # scheduling leaves its traces in the regions
-            fresh.step_words = step_words
-            try:
-                instructions, edges, _ = _instructions(layer, ("output",), 0, None, [group], [fresh])
-            except _PlanError:
-                continue
-            found.append((plan.choice, step_words, estimate(geometry.config, instructions, edges).cycles))
-            compared += len(instructions)
+            length = compare(plan.choice, step_words)
+            compared += length
             if compared > _MOST_COMPARED:
                 break
         if len(found) >= _CANDIDATES or compared > _MOST_COMPARED:
             break
+    if length > _LONG:
+        for name in ("panel", "unit"):
+            best, step_words, _ = min(found, key=itemgetter(2))
+            ranked = (plan.choice for plan in plans(layer, group, apart=apart, streaming=streaming))
+            others = (c for c in ranked if c != best and replace(c, **{name: getattr(best, name)}) == best)
+            for choice in islice(others, _NEIGHBOURS):
+                compare(choice, step_words)
     # The model does not tell small differences apart: the rough order decides between those.
     enough = _INDIFFERENT * min((cycles for *_, cycles in found), default=0)
     return sorted(found, key=lambda item: max(item[2], enough))
