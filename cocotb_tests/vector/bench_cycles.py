@@ -7,7 +7,8 @@ import cocotb
 from celosia.firmware.machine.cycles import BankReads, Halves, MatmulCycles, VectorCycles
 from celosia.hdl.config import AcceleratorConfig
 from celosia.hdl.isa import MATMUL, VECTOR, Function, Opcode
-from celosia.hdl.vector.issuer import GROUP_SPACING, PARAMETER_SPACING, group_words
+from celosia.hdl.vector.feeder import group_words
+from celosia.hdl.vector.issuer import GROUP_SPACING, PARAMETER_SPACING
 from cocotb.triggers import RisingEdge
 
 from cocotb_tests.harness import bench_parameters, start_clock

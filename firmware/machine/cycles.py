@@ -14,7 +14,8 @@ from ...hdl.matmul.engine import finish_latency
 from ...hdl.matmul.feeders import ACCUMULATE_SPACING, CLOSE_WORDS, tile_cycles
 from ...hdl.memory.halves import HALF_USES
 from ...hdl.memory.interfaces import READ_LATENCY
-from ...hdl.vector.issuer import FETCH_LATENCY, START_LATENCY, group_cycles, group_spacing, group_words
+from ...hdl.vector.feeder import group_words
+from ...hdl.vector.issuer import FETCH_LATENCY, START_LATENCY, group_cycles, group_spacing
 from ...hdl.vector.stages import RESULT, entry_stage, normalised_stage
 from .geometry import ceil_div
 

@@ -7,7 +7,15 @@ from amaranth.lib.wiring import In, Out
 __all__ = ["Skid", "Slot", "Stage"]
 
 
-class Slot(wiring.Component):
+class _Between(wiring.Component):
+    """What stands between two streams of ``shape``."""
+
+    def __init__(self, shape):
+        self._shape = shape
+        super().__init__({"input": In(stream.Signature(shape)), "output": Out(stream.Signature(shape))})
+
+
+class Slot(_Between):
     """A register that holds one item: it takes the next one in the cycle after it was emptied, so that neither side's
     handshake depends on the other's in the same cycle. One item in two cycles; a reset forgets it.
 
@@ -15,10 +23,6 @@ class Slot(wiring.Component):
     -------
     input, output : streams of ``shape``
     """
-
-    def __init__(self, shape):
-        self._shape = shape
-        super().__init__({"input": In(stream.Signature(shape)), "output": Out(stream.Signature(shape))})
 
     def elaborate(self, platform):
         m = Module()
@@ -31,7 +35,7 @@ class Slot(wiring.Component):
         return m
 
 
-class Stage(wiring.Component):
+class Stage(_Between):
     """A register that holds one item, and takes the next one as it gives this away: the input's ``ready`` depends on
     the output's in the same cycle. One item a cycle; a reset forgets it.
 
@@ -39,10 +43,6 @@ class Stage(wiring.Component):
     -------
     input, output : streams of ``shape``
     """
-
-    def __init__(self, shape):
-        self._shape = shape
-        super().__init__({"input": In(stream.Signature(shape)), "output": Out(stream.Signature(shape))})
 
     def elaborate(self, platform):
         m = Module()
@@ -53,7 +53,7 @@ class Stage(wiring.Component):
         return m
 
 
-class Skid(wiring.Component):
+class Skid(_Between):
     """Two registers: one item a cycle, one cycle later, and neither side's handshake depends on the other's in the same
     cycle; a reset forgets what it holds.
 
@@ -61,10 +61,6 @@ class Skid(wiring.Component):
     -------
     input, output : streams of ``shape``
     """
-
-    def __init__(self, shape):
-        self._shape = shape
-        super().__init__({"input": In(stream.Signature(shape)), "output": Out(stream.Signature(shape))})
 
     def elaborate(self, platform):
         m = Module()

@@ -36,7 +36,8 @@ from ..parts.delay import DelayLine
 from ..parts.ram import Ram, SharedTable
 from ..parts.resets import without_reset
 from .curves import GELU_WIDTH, PIECE_WIDTHS, Chord
-from .issuer import Beat, BeatIssuer, ParameterFeeder
+from .feeder import ParameterFeeder
+from .issuer import Beat, BeatIssuer
 from .lane import Lane, LaneInputs, RowOperands, chosen
 from .row_statistics import RowStatistics, Tree
 from .row_unit import RowEntry, RowUnit, SquaresLayout
